@@ -1,0 +1,219 @@
+"""When a monitor goes down, when it comes back, and when it is looked at next.
+
+`judge` is the rule. Everything here is pure: the standard library only, no clock, no I/O. Times are
+timezone-aware UTC datetimes, read off the database's clock by the caller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+
+class State(StrEnum):
+    """What is known of a monitor now. `pending` is a suspicion that the ledger does not know."""
+
+    NEW = "new"
+    UP = "up"
+    DEGRADED = "degraded"
+    PENDING = "pending"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class ErrorKind(StrEnum):
+    """Why a check failed: the first thing that went wrong."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    STATUS = "status"
+    REDIRECTS = "redirects"
+    PROTOCOL = "protocol"
+    BLOCKED = "blocked"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    """What an http check does. `expected_status` holds inclusive ranges; `max_redirects` 0 follows none."""
+
+    url: str
+    timeout_seconds: float
+    expected_status: Sequence[tuple[int, int]] = ((200, 299),)
+    max_redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds each phase took by itself; None where the phase was not reached or did not happen.
+
+    After redirects `dns_ms` to `first_byte_ms` are those of the last hop; `total_ms` is the whole check.
+    """
+
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    first_byte_ms: float | None = None
+    total_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one check saw. `error_kind` None means success; `error_detail` is for people, at most 300 characters."""
+
+    started_at: datetime
+    timings: Timings = Timings()
+    status_code: int | None = None
+    error_kind: ErrorKind | None = None
+    error_detail: str | None = None
+    remote_ip: str | None = None
+    tls_expires_at: datetime | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True where the target answered as expected."""
+        return self.error_kind is None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a monitor wants to be judged. Thresholds count consecutive checks; `degraded_after_ms` None: never."""
+
+    interval_seconds: int
+    retry_interval_seconds: int
+    fail_threshold: int = 2
+    recover_threshold: int = 1
+    degraded_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a monitor stands between two checks.
+
+    `ledger_state` is the state of its open interval (None: no interval yet). A streak is a run of checks with
+    the same outcome: one of `failures` and `successes` is 0, and `streak_since` is when the run's first check began.
+    """
+
+    state: State = State.NEW
+    ledger_state: State | None = None
+    failures: int = 0
+    successes: int = 0
+    streak_since: datetime | None = None
+    last_observed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the ledger: from `at` on, the monitor was `state`."""
+
+    state: State
+    at: datetime
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from one observation: where the monitor stands now, and what is to be written."""
+
+    standing: Standing
+    transitions: tuple[Transition, ...] = ()
+    opens_incident_since: datetime | None = None
+    closes_incident_at: datetime | None = None
+
+
+def judge(policy: Policy, standing: Standing, observation: Observation) -> Verdict:
+    """Decide what one observation means.
+
+    1. A hole in the record is `unknown`, never `down`, and breaks a streak.
+    2. `fail_threshold` failures in a row make it `down`, since the first of them; fewer make it `pending`.
+    3. A monitor that is down comes back after `recover_threshold` successes in a row, since the first of them.
+    4. Any other success is `up`, or `degraded` where it was slower than `degraded_after_ms`.
+    """
+    missed = was_missed(policy, standing, observation.started_at)
+    before = replace(_continued(standing, observation, broken=missed), last_observed_at=observation.started_at)
+    hole: tuple[Transition, ...] = ()
+    if missed and standing.ledger_state not in (None, State.UNKNOWN):
+        hole = (Transition(State.UNKNOWN, _first_missing(policy, standing), "not_observed"),)
+        before = replace(before, ledger_state=State.UNKNOWN)
+    if observation.ok:
+        return _after_success(policy, before, observation, hole)
+    return _after_failure(policy, before, hole)
+
+
+def was_missed(policy: Policy, standing: Standing, at: datetime) -> bool:
+    """Tell whether nobody looked for so long before `at` that the time between is unknown.
+
+    Up to three intervals and a minute may pass: a restart, or a lease that had to run out, is no hole.
+    """
+    if standing.last_observed_at is None:
+        return False
+    return at - standing.last_observed_at > 3 * _pace(policy) + timedelta(seconds=60)
+
+
+def _first_missing(policy: Policy, standing: Standing) -> datetime:
+    assert standing.last_observed_at is not None, "only an observed monitor can be missed"
+    return standing.last_observed_at + _pace(policy)
+
+
+def _pace(policy: Policy) -> timedelta:
+    return timedelta(seconds=max(policy.interval_seconds, policy.retry_interval_seconds))
+
+
+def _continued(standing: Standing, observation: Observation, *, broken: bool) -> Standing:
+    failures = 0 if observation.ok else (0 if broken else standing.failures) + 1
+    successes = ((0 if broken else standing.successes) + 1) if observation.ok else 0
+    starts = failures + successes == 1
+    since = observation.started_at if starts or standing.streak_since is None else standing.streak_since
+    return replace(standing, failures=failures, successes=successes, streak_since=since)
+
+
+def _after_failure(policy: Policy, now: Standing, hole: tuple[Transition, ...]) -> Verdict:
+    since = now.streak_since
+    assert since is not None, "a failure has a streak"
+    if now.state is State.DOWN:
+        back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, since, "still_failing"),)
+        return Verdict(replace(now, ledger_state=State.DOWN), hole + back)
+    if now.failures < policy.fail_threshold:
+        return Verdict(replace(now, state=State.PENDING), hole)
+    down = Transition(State.DOWN, since, "fail_threshold_reached")
+    return Verdict(replace(now, state=State.DOWN, ledger_state=State.DOWN), (*hole, down), opens_incident_since=since)
+
+
+def _after_success(policy: Policy, now: Standing, observation: Observation, hole: tuple[Transition, ...]) -> Verdict:
+    if now.state is State.DOWN and now.successes < policy.recover_threshold:
+        back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, observation.started_at, "recovering"),)
+        return Verdict(replace(now, ledger_state=State.DOWN), hole + back)
+    recovered = now.state is State.DOWN
+    since = now.streak_since if recovered and now.streak_since is not None else observation.started_at
+    state = State.DEGRADED if _is_slow(policy, observation) else State.UP
+    after = replace(now, state=state, ledger_state=state)
+    cause = "recover_threshold_reached" if recovered else "slow" if state is State.DEGRADED else "answered"
+    change = () if now.ledger_state is state else (Transition(state, since, cause),)
+    return Verdict(after, hole + change, closes_incident_at=since if recovered else None)
+
+
+def _is_slow(policy: Policy, observation: Observation) -> bool:
+    total_ms = observation.timings.total_ms
+    return policy.degraded_after_ms is not None and total_ms is not None and total_ms > policy.degraded_after_ms
+
+
+def next_due_at(monitor_id: UUID, policy: Policy, state: State, now: datetime) -> datetime:
+    """Return when to check next: soon while there is a suspicion, else the next point of the monitor's own grid.
+
+    The grid's phase comes from the id, so that many monitors with one interval spread evenly over it.
+    """
+    if state is State.PENDING:
+        return now + timedelta(seconds=policy.retry_interval_seconds)
+    interval_ms = policy.interval_seconds * 1000
+    phase_ms = monitor_id.int % interval_ms
+    now_ms = int(now.timestamp() * 1000)
+    due_ms = now_ms - (now_ms - phase_ms) % interval_ms + interval_ms
+    return datetime.fromtimestamp(due_ms / 1000, tz=UTC)
+
+
+def retry_interval(interval_seconds: int) -> int:
+    """Return the default pause before a suspicion is checked again, in seconds."""
+    return min(interval_seconds, 15)

@@ -1,4 +1,4 @@
-"""The refusals Tocsin knows. Raised anywhere, turned into problem+json in one place (`http/problems.py`). Knows no Flask."""
+"""The refusals Tocsin knows: raised anywhere, turned into problem+json in one place (`http/problems.py`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in the input: `pointer` is an RFC 6901 JSON pointer ("" is the whole), or a query parameter's name."""
+    """One thing wrong in the input. `pointer` is an RFC 6901 JSON pointer ("": the whole) or a parameter's name."""
 
     pointer: str
     code: str
@@ -132,7 +132,10 @@ class Unavailable(AppError):
     """Something that we need does not answer: 503."""
 
     status, title = 503, "Unavailable"
-    default_code, default_detail = "unavailable", "The database does not answer at the moment. Nothing was lost; try again."
+    default_code, default_detail = (
+        "unavailable",
+        "The database does not answer at the moment. Nothing was lost; try again.",
+    )
 
 
 class TimedOut(Unavailable):

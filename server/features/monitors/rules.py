@@ -217,3 +217,36 @@ def next_due_at(monitor_id: UUID, policy: Policy, state: State, now: datetime) -
 def retry_interval(interval_seconds: int) -> int:
     """Return the default pause before a suspicion is checked again, in seconds."""
     return min(interval_seconds, 15)
+
+
+def default_timeout(interval_seconds: int) -> int:
+    """Return the default time a check may take, in seconds."""
+    return min(interval_seconds, 10)
+
+
+def inconsistencies(interval_seconds: int, timeout_seconds: int, retry_interval_seconds: int) -> dict[str, str]:
+    """Return what does not fit together: field name to what is right. Empty where all is well."""
+    found = {}
+    if timeout_seconds > interval_seconds:
+        found["timeout_seconds"] = f"A check may not take longer than the interval of {interval_seconds} s."
+    if retry_interval_seconds > interval_seconds:
+        found["retry_interval_seconds"] = f"The retry interval may not exceed the interval of {interval_seconds} s."
+    return found
+
+
+def status_ranges(expected_status: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Read `200-299` and `404` as inclusive ranges. Raises ValueError with what is right."""
+    ranges = []
+    for text in expected_status:
+        first, dash, last = text.partition("-")
+        low, high = _status(first), _status(last if dash else first)
+        if low > high:
+            raise ValueError(f"{text}: the lower status comes first")
+        ranges.append((low, high))
+    return tuple(ranges)
+
+
+def _status(text: str) -> int:
+    if len(text) != 3 or not text.isascii() or not text.isdigit() or not 100 <= int(text) <= 599:
+        raise ValueError("Write a status as 404, or a range of them as 200-299.")
+    return int(text)

@@ -1,0 +1,44 @@
+"""Serve the API: `python -m server`. The figures behind these choices are in docs/decisions.md."""
+
+import os
+import sys
+import tempfile
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+
+from server.settings import SettingsError, load_settings
+
+# More threads than calls that may be in flight to Supabase (data/transport.py): the rest can say that it is slow.
+THREADS = 64
+# Connections beyond this wait in the kernel's queue, where they cost nothing.
+BACKPRESSURE = 128
+
+
+def main() -> None:
+    """Check the settings, then serve until told to stop."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+    if settings.web_concurrency > 1:
+        # Several processes add their counts up in files; prometheus_client looks for the folder when it is imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="tocsin-metrics-")
+    Granian(
+        "server.app:create_app",
+        factory=True,
+        interface=Interfaces.WSGI,
+        address=settings.host,
+        port=settings.port,
+        workers=settings.web_concurrency,
+        blocking_threads=THREADS,
+        backpressure=BACKPRESSURE,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+        respawn_failed_workers=True,
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The composition root: settings in, a WSGI app out. Everything is made here once and handed on."""
+
+import importlib
+import importlib.util
+import pkgutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import orjson
+from flask import Flask
+from prometheus_client import CollectorRegistry
+
+from server import features
+from server.data.auth_api import AuthApi
+from server.data.clients import Supabase
+from server.data.jwks import JWKS_PATH, JwksSnapshot, fetch_jwks
+from server.data.transport import UpstreamSession
+from server.egress import Egress
+from server.http import openapi, problems
+from server.http.envelope import Envelope
+from server.http.metrics import RequestMetrics
+from server.http.routing import MAX_BODY_BYTES, Operation, Services, register
+from server.http.tokens import TokenPolicy, Verifier
+from server.logs import configure_logs
+from server.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None, session: UpstreamSession | None = None) -> Flask:
+    """Build the API. `session` is the pool of connections to Supabase; tests hand in one that answers from memory.
+
+    Raises SettingsError.
+    """
+    settings = settings or load_settings()
+    configure_logs(settings.log_level)
+    operations = list(all_operations())
+    services = _services(settings, session or UpstreamSession(), operations)
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.url_map.strict_slashes = True
+    app.url_map.redirect_defaults = False
+    problems.install(app)
+    for operation in operations:
+        register(app, operation, services)
+    app.wsgi_app = Envelope(app.wsgi_app, settings.cors_origins, RequestMetrics(services.metrics))  # type: ignore[method-assign]
+    return app
+
+
+def all_operations() -> Iterator[Operation]:
+    """Find every route of every feature: the `feature` of each `features/<resource>/routes.py`."""
+    for found in pkgutil.iter_modules(features.__path__):
+        name = f"{features.__name__}.{found.name}.routes"
+        if importlib.util.find_spec(name):
+            yield from importlib.import_module(name).feature.operations
+
+
+def _services(settings: Settings, session: UpstreamSession, operations: list[Operation]) -> Services:
+    secret = settings.supabase_jwt_secret
+    policy = TokenPolicy(
+        issuer=settings.supabase_jwt_issuer,
+        audience=settings.supabase_jwt_audience,
+        algorithms=("ES256", "RS256", "HS256") if secret else ("ES256", "RS256"),
+        hs256_secret=secret.encode() if secret else None,
+        oauth_client_ids=settings.oauth_client_ids,
+    )
+    jwks = JwksSnapshot(partial(fetch_jwks, settings.supabase_url + JWKS_PATH), time.monotonic)
+    jwks.warm()
+    return Services(
+        settings=settings,
+        supabase=Supabase(session, settings.supabase_url, settings.supabase_publishable_key),
+        verifier=Verifier(policy, jwks),
+        auth_api=AuthApi(settings.supabase_url, settings.supabase_publishable_key),
+        jwks=jwks,
+        egress=Egress(settings.private_targets),
+        metrics=CollectorRegistry(),
+        openapi_document=orjson.dumps(openapi.document(operations, _version())),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("tocsin")
+    except PackageNotFoundError:  # run from a checkout
+        return "0.1.0"

@@ -1,0 +1,58 @@
+"""Channels on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from server.http.fields import HttpUrl, OrgId
+from server.http.pagination import PageQuery
+
+
+class ChannelDraft(BaseModel):
+    """What creates a channel."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "On-call", "kind": "webhook", "url": "https://example.com/hooks/tocsin"}]
+        },
+    )
+
+    org_id: OrgId = None
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        Field(description="What people call it."),
+    ]
+    kind: Literal["webhook"] = "webhook"
+    url: Annotated[
+        HttpUrl, Field(description="Where to POST: http or https, without credentials, not in a private network.")
+    ]
+
+
+class Channel(BaseModel):
+    """Where an organisation is told of its incidents."""
+
+    id: UUID
+    org_id: UUID
+    name: str
+    kind: Literal["webhook"]
+    url: str
+    created_at: datetime
+    version: int
+
+
+class NewChannel(Channel):
+    """A channel as it is answered once, when it is created."""
+
+    secret: str = Field(
+        description="Verifies what we send (standardwebhooks.com). Shown this once: keep it. It cannot be read again."
+    )
+
+
+class ChannelQuery(PageQuery):
+    """Which channels to list."""
+
+    org_id: Annotated[UUID | None, Field(description="Only those of this organisation.")] = None

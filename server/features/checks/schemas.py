@@ -1,0 +1,38 @@
+"""Check results on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from server.features.monitors.rules import ErrorKind
+from server.http.pagination import PageQuery
+
+
+class Check(BaseModel):
+    """What one check saw. Milliseconds of each phase; null where it was not reached or did not happen."""
+
+    id: UUID
+    started_at: datetime
+    region: str = Field(description="Where it was seen from.")
+    outcome: Literal["up", "down"]
+    counted: bool = Field(
+        description="False where it decided nothing: the monitor was changed meanwhile, or another worker took over."
+    )
+    status_code: int | None
+    error_kind: ErrorKind | None = Field(description="What went wrong first.")
+    error_detail: str | None = Field(description="The same, for people.")
+    dns_ms: float | None = Field(description="Looking the name up.")
+    connect_ms: float | None = Field(description="Opening the connection.")
+    tls_ms: float | None = Field(description="The TLS handshake.")
+    first_byte_ms: float | None = Field(description="From the request to the first byte of the answer.")
+    total_ms: float | None = Field(description="The whole check, redirects included.")
+    remote_ip: str | None
+    tls_expires_at: datetime | None = Field(description="When the certificate runs out.")
+
+
+class CheckQuery(PageQuery):
+    """Which results to list."""
+
+    outcome: Annotated[Literal["up", "down"] | None, Field(description="Only successes, or only failures.")] = None

@@ -1,0 +1,26 @@
+"""How the service itself does, on the wire."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Dependency(BaseModel):
+    """How one thing that we need does."""
+
+    ok: bool
+    latency_ms: float = Field(description="How long the answer took, good or bad.")
+    detail: str | None = Field(description="What is wrong; null where nothing is.")
+
+
+class Readiness(BaseModel):
+    """Whether requests can be served; `unready` comes with status 503."""
+
+    status: Literal["ready", "unready"]
+    dependencies: dict[str, Dependency]

@@ -1,0 +1,162 @@
+"""Monitors: create, list, read, change, delete, pause, resume, preview."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from threading import BoundedSemaphore
+from uuid import UUID
+
+from server.errors import Conflict, Fault, Forbidden, InvalidInput, NotFound, PreconditionFailed, RateLimited
+from server.features.monitors import rules, store
+from server.features.monitors.schemas import (
+    Monitor,
+    MonitorAndRole,
+    MonitorDraft,
+    MonitorPatch,
+    MonitorQuery,
+    Preview,
+    PreviewDraft,
+)
+from server.features.orgs.rules import may_edit, may_found
+from server.http import replies
+from server.http.replies import Reply
+from server.http.routing import Call, Feature
+from server.http.tenancy import org_to_write_to
+from server.probes.http import check_once
+
+feature = Feature("Monitors")
+
+# A preview holds a server thread for up to 10 s, so that only a few may run at once in a process.
+MAX_PREVIEWS = 4
+_preview_places = BoundedSemaphore(MAX_PREVIEWS)
+
+
+@feature.route("POST", "/v1/monitors", status=201, body=MonitorDraft, answers=Monitor, refusals=(Forbidden,))
+def create_monitor(call: Call, body: MonitorDraft) -> Reply:
+    """Create a monitor. Its first check follows at once."""
+    timeout_seconds = body.timeout_seconds or rules.default_timeout(body.interval_seconds)
+    retry_interval_seconds = body.retry_interval_seconds or rules.retry_interval(body.interval_seconds)
+    _require_consistent(body.interval_seconds, timeout_seconds, retry_interval_seconds)
+    org_id = org_to_write_to(call, body.org_id)
+    row = body.model_dump(mode="json") | {
+        "org_id": str(org_id),
+        "timeout_seconds": timeout_seconds,
+        "retry_interval_seconds": retry_interval_seconds,
+    }
+    return replies.one(Monitor, store.create(call.database, row), status=201, location="/v1/monitors/{id}")
+
+
+@feature.route("GET", "/v1/monitors", query=MonitorQuery, list_of=Monitor)
+def list_monitors(call: Call, query: MonitorQuery) -> Reply:
+    """List monitors, newest first."""
+    rows = store.list_page(call.database, query, org_id=query.org_id, state=query.state, paused=query.paused)
+    return replies.page(Monitor, rows, query)
+
+
+@feature.route("GET", "/v1/monitors/<uuid:monitor_id>", answers=Monitor, refusals=(NotFound,))
+def read_monitor(call: Call, monitor_id: UUID) -> Reply:
+    """Read one monitor."""
+    return replies.one(Monitor, store.read(call.database, monitor_id))
+
+
+@feature.route(
+    "PATCH",
+    "/v1/monitors/<uuid:monitor_id>",
+    body=MonitorPatch,
+    answers=Monitor,
+    refusals=(NotFound, Forbidden, PreconditionFailed, Conflict),
+)
+def update_monitor(call: Call, monitor_id: UUID, body: MonitorPatch) -> Reply:
+    """Change a monitor. It is checked at once; a new target starts the count of failures afresh."""
+    current = _monitor_to_edit(call, monitor_id)
+    changes = body.model_dump(mode="json", exclude_unset=True)
+    _require_consistent(
+        changes.get("interval_seconds", current.interval_seconds),
+        changes.get("timeout_seconds", current.timeout_seconds),
+        changes.get("retry_interval_seconds", current.retry_interval_seconds),
+    )
+    return _updated(call, monitor_id, changes)
+
+
+@feature.route(
+    "DELETE", "/v1/monitors/<uuid:monitor_id>", status=204, refusals=(NotFound, Forbidden, PreconditionFailed)
+)
+def delete_monitor(call: Call, monitor_id: UUID) -> Reply:
+    """Delete a monitor with its history. An open incident is resolved, and its channels are told."""
+    _monitor_to_edit(call, monitor_id)
+    if not store.delete(call.database, monitor_id, call.version):
+        raise PreconditionFailed if call.version is not None else NotFound
+    return replies.nothing()
+
+
+@feature.route(
+    "POST",
+    "/v1/monitors/<uuid:monitor_id>/pause",
+    answers=Monitor,
+    refusals=(NotFound, Forbidden, PreconditionFailed),
+)
+def pause_monitor(call: Call, monitor_id: UUID) -> Reply:
+    """Stop checking a monitor. An open incident is resolved, since nobody watches any more."""
+    _monitor_to_edit(call, monitor_id)
+    return _updated(call, monitor_id, {"paused": True})
+
+
+@feature.route(
+    "POST",
+    "/v1/monitors/<uuid:monitor_id>/resume",
+    answers=Monitor,
+    refusals=(NotFound, Forbidden, PreconditionFailed),
+)
+def resume_monitor(call: Call, monitor_id: UUID) -> Reply:
+    """Check a paused monitor again, at once. Coming up from a pause is silent."""
+    _monitor_to_edit(call, monitor_id)
+    return _updated(call, monitor_id, {"paused": False})
+
+
+@feature.route("POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden, RateLimited))
+def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
+    """Run a check once, now, from the API's own network, and save nothing."""
+    if not may_found(is_anonymous=call.user.is_anonymous):
+        raise Forbidden("Anonymous users cannot run checks.")
+    if not _preview_places.acquire(blocking=False):
+        raise RateLimited("Too many previews run at the moment.", retry_after_seconds=2)
+    try:
+        check = rules.HttpCheck(
+            body.target, body.timeout_seconds, rules.status_ranges(body.expected_status), body.max_redirects
+        )
+        seen = check_once(check, call.services.egress, datetime.now(UTC))
+    finally:
+        _preview_places.release()
+    return replies.shaped(
+        Preview(
+            outcome="up" if seen.ok else "down",
+            started_at=seen.started_at,
+            status_code=seen.status_code,
+            error_kind=seen.error_kind,
+            error_detail=seen.error_detail,
+            remote_ip=seen.remote_ip,
+            tls_expires_at=seen.tls_expires_at,
+            **asdict(seen.timings),
+        )
+    )
+
+
+def _monitor_to_edit(call: Call, monitor_id: UUID) -> MonitorAndRole:
+    current = replies.read_row(MonitorAndRole, store.read_for_writing(call.database, monitor_id))
+    if not may_edit(current.my_role):
+        raise Forbidden("Changing monitors needs the role editor, admin or owner.")
+    if call.version is not None and call.version != current.version:
+        raise PreconditionFailed
+    return current
+
+
+def _updated(call: Call, monitor_id: UUID, changes: dict[str, object]) -> Reply:
+    changed = store.update(call.database, monitor_id, changes, call.version)
+    if changed is None:
+        raise PreconditionFailed if call.version is not None else NotFound
+    return replies.one(Monitor, changed)
+
+
+def _require_consistent(interval_seconds: int, timeout_seconds: int, retry_interval_seconds: int) -> None:
+    wrong = rules.inconsistencies(interval_seconds, timeout_seconds, retry_interval_seconds)
+    if wrong:
+        raise InvalidInput(faults=[Fault(f"/{name}", "inconsistent", detail) for name, detail in wrong.items()])

@@ -1,0 +1,177 @@
+"""Monitors on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from server.features.monitors import rules
+from server.features.monitors.rules import ErrorKind, State
+from server.features.orgs.rules import Role
+from server.http.fields import HttpUrl, OrgId
+from server.http.pagination import PageQuery
+
+
+def _readable_ranges(expected_status: list[str]) -> list[str]:
+    try:
+        rules.status_ranges(expected_status)
+    except ValueError as error:
+        raise PydanticCustomError("status_range", "{what}", {"what": str(error)}) from None
+    return expected_status
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+ExpectedStatus = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_readable_ranges)]
+IntervalSeconds = Annotated[int, Field(ge=5, le=86_400)]
+TimeoutSeconds = Annotated[int, Field(ge=1, le=60)]
+RetryIntervalSeconds = Annotated[int, Field(ge=1, le=86_400)]
+Threshold = Annotated[int, Field(ge=1, le=20)]
+DegradedAfterMs = Annotated[int, Field(ge=1, le=60_000)]
+MaxRedirects = Annotated[int, Field(ge=0, le=10)]
+
+_DESCRIPTIONS = {
+    "target": "The URL to watch: http or https, without credentials, not in a private network.",
+    "interval_seconds": "How often to check, in seconds.",
+    "timeout_seconds": "How long one check may take, in seconds; at most the interval.",
+    "retry_interval_seconds": "How soon to check again after the first failure, in seconds; at most the interval.",
+    "fail_threshold": "How many failures in a row make it `down` and open an incident.",
+    "recover_threshold": "How many successes in a row make it `up` again and close the incident.",
+    "degraded_after_ms": "A success slower than this, in milliseconds, is `degraded`. Null: never.",
+    "expected_status": "The status codes that count as success: `404`, or a range such as `200-299`.",
+    "max_redirects": "How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.",
+    "paused": "A paused monitor is not checked, and the time counts as neither up nor down.",
+}
+
+
+def _described(name: str, **more: Any) -> Any:
+    return Field(description=_DESCRIPTIONS[name], **more)
+
+
+class MonitorDraft(BaseModel):
+    """What creates a monitor."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"name": "Home page", "kind": "http", "target": "https://example.com/", "interval_seconds": 60}
+            ]
+        },
+    )
+
+    org_id: OrgId = None
+    name: Annotated[Name, Field(description="What people call it.")]
+    kind: Literal["http"] = "http"
+    target: Annotated[HttpUrl, _described("target")]
+    interval_seconds: Annotated[IntervalSeconds, _described("interval_seconds")] = 60
+    timeout_seconds: Annotated[
+        TimeoutSeconds | None, Field(description="Default: 10, or the interval where that is shorter.")
+    ] = None
+    retry_interval_seconds: Annotated[
+        RetryIntervalSeconds | None, Field(description="Default: 15, or the interval where that is shorter.")
+    ] = None
+    fail_threshold: Annotated[Threshold, _described("fail_threshold")] = 2
+    recover_threshold: Annotated[Threshold, _described("recover_threshold")] = 1
+    degraded_after_ms: Annotated[DegradedAfterMs | None, _described("degraded_after_ms")] = None
+    expected_status: Annotated[ExpectedStatus, _described("expected_status")] = ["200-299"]
+    max_redirects: Annotated[MaxRedirects, _described("max_redirects")] = 5
+    paused: Annotated[bool, _described("paused")] = False
+
+
+class MonitorPatch(BaseModel):
+    """What changes a monitor (RFC 7396: what is left out stays; null takes away, where there may be nothing)."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"interval_seconds": 30}], "minProperties": 1}
+    )
+
+    name: Name = Field(default="", description="What people call it.")
+    target: HttpUrl = _described("target", default="")
+    interval_seconds: IntervalSeconds = _described("interval_seconds", default=60)
+    timeout_seconds: TimeoutSeconds = _described("timeout_seconds", default=10)
+    retry_interval_seconds: RetryIntervalSeconds = _described("retry_interval_seconds", default=15)
+    fail_threshold: Threshold = _described("fail_threshold", default=2)
+    recover_threshold: Threshold = _described("recover_threshold", default=1)
+    degraded_after_ms: DegradedAfterMs | None = _described("degraded_after_ms", default=None)
+    expected_status: ExpectedStatus = _described("expected_status", default=["200-299"])
+    max_redirects: MaxRedirects = _described("max_redirects", default=5)
+    paused: bool = _described("paused", default=False)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "MonitorPatch":
+        if not self.model_fields_set:
+            raise PydanticCustomError("nothing_to_change", "Name at least one field to change.")
+        return self
+
+
+class Monitor(BaseModel):
+    """A monitor, and what is known of it."""
+
+    id: UUID
+    org_id: UUID
+    name: str
+    kind: Literal["http"]
+    target: str
+    interval_seconds: int
+    timeout_seconds: int
+    retry_interval_seconds: int
+    fail_threshold: int
+    recover_threshold: int
+    degraded_after_ms: int | None
+    expected_status: list[str]
+    max_redirects: int
+    state: State = Field(
+        description="new: not checked yet. pending: failed, but not often enough to be down. unknown: nobody could look."
+    )
+    state_since: datetime = Field(
+        description="Since when; `down` counts from the first failure, not from its confirmation."
+    )
+    paused: bool
+    created_at: datetime
+    updated_at: datetime = Field(description="When a person last changed it.")
+    version: int = Field(description="Raised by each change that a person makes, not by a change of state.")
+
+
+class MonitorAndRole(Monitor):
+    """A monitor as it is read before a write: with what the caller is in its organisation."""
+
+    my_role: Role
+
+
+class MonitorQuery(PageQuery):
+    """Which monitors to list."""
+
+    org_id: Annotated[UUID | None, Field(description="Only those of this organisation.")] = None
+    state: Annotated[State | None, Field(description="Only those in this state.")] = None
+    paused: Annotated[bool | None, Field(description="Only those that are paused, or only those that are not.")] = None
+
+
+class PreviewDraft(BaseModel):
+    """What to check once, without saving it."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"target": "https://example.com/"}]})
+
+    kind: Literal["http"] = "http"
+    target: Annotated[HttpUrl, _described("target")]
+    timeout_seconds: Annotated[int, Field(ge=1, le=10, description="At most 10 s: you are waiting for it.")] = 10
+    expected_status: Annotated[ExpectedStatus, _described("expected_status")] = ["200-299"]
+    max_redirects: Annotated[MaxRedirects, _described("max_redirects")] = 5
+
+
+class Preview(BaseModel):
+    """What one check saw. Milliseconds of each phase; null where it was not reached or did not happen."""
+
+    outcome: Literal["up", "down"]
+    started_at: datetime
+    status_code: int | None
+    error_kind: ErrorKind | None
+    error_detail: str | None
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float | None
+    remote_ip: str | None
+    tls_expires_at: datetime | None

@@ -1,0 +1,30 @@
+"""What each role in an organisation may do. The same stands as policies in the database, which has the last word."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a member is; each may do whatever the one before may."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    ADMIN = "admin"
+    OWNER = "owner"
+
+
+_RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+def may_edit(role: Role) -> bool:
+    """Create, change and delete monitors and channels; work on incidents; send deliveries again."""
+    return _RANK[role] >= _RANK[Role.EDITOR]
+
+
+def may_administer(role: Role) -> bool:
+    """Rename the organisation."""
+    return _RANK[role] >= _RANK[Role.ADMIN]
+
+
+def may_found(*, is_anonymous: bool) -> bool:
+    """Create an organisation: anybody with an account that can be found again."""
+    return not is_anonymous

@@ -1,0 +1,30 @@
+"""Organisations on the wire."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from server.features.orgs.rules import Role
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class OrganisationDraft(BaseModel):
+    """What creates or renames an organisation."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Acme"}]})
+
+    name: Annotated[Name, Field(description="What people call it.")]
+
+
+class Organisation(BaseModel):
+    """An organisation: the unit in which monitors, incidents and channels belong to people."""
+
+    id: UUID
+    name: str = Field(description="What people call it.")
+    my_role: Role = Field(description="What you are in it.")
+    created_at: datetime
+    updated_at: datetime = Field(description="When it was last renamed.")
+    version: int = Field(description="Raised by each change; the ETag begins with it.")

@@ -1,0 +1,44 @@
+"""Organisations in the database."""
+
+from uuid import UUID
+
+from server.data.clients import Database
+from server.errors import NotFound
+from server.http.pagination import PageQuery, paged
+
+COLUMNS = ("id", "name", "my_role", "created_at", "updated_at", "version")
+
+
+def create(database: Database, name: str) -> bytes:
+    """Create an organisation with the caller as its owner; return it as a JSON object."""
+    return database.execute(database.rpc("create_organisation", {"name": name}))
+
+
+def list_page(database: Database, page: PageQuery) -> bytes:
+    """Return the caller's organisations as a JSON array."""
+    return database.execute(paged(database.table("organisations").select(*COLUMNS), page))
+
+
+def read(database: Database, org_id: UUID) -> bytes:
+    """Return one organisation as a one-element JSON array. Raises NotFound."""
+    return _present(database.execute(database.table("organisations").select(*COLUMNS).eq("id", org_id).limit(1)))
+
+
+def rename(database: Database, org_id: UUID, name: str, version: int | None) -> bytes | None:
+    """Rename it; return it as a one-element JSON array, or None where it has moved past `version`."""
+    query = database.table("organisations").update({"name": name}).eq("id", org_id)
+    if version is not None:
+        query = query.eq("version", version)
+    rows = database.execute(query.select(*COLUMNS))
+    return None if rows == b"[]" else rows
+
+
+def delete(database: Database, org_id: UUID, version: int | None) -> None:
+    """Delete it with all that is in it. Raises NotFound, Forbidden, PreconditionFailed."""
+    database.execute(database.rpc("delete_organisation", {"org_id": str(org_id), "expected_version": version}))
+
+
+def _present(rows: bytes) -> bytes:
+    if rows == b"[]":
+        raise NotFound
+    return rows

@@ -1,0 +1,137 @@
+"""From bytes and strings to checked values: 400 and 415 for what cannot be read, 422 with every fault for the rest.
+
+JSON is RFC 8259 read strictly: UTF-8, no duplicate names, no NaN. Text that Postgres cannot hold (NUL, lone surrogates)
+is refused here, by JSON pointer (RFC 6901), before anything else looks at it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from server.errors import Fault, InvalidInput, MalformedRequest, UnsupportedMediaType
+
+Model = TypeVar("Model", bound=BaseModel)
+
+JSON_TYPES = frozenset({"application/json"})
+PATCH_TYPES = frozenset({"application/json", "application/merge-patch+json"})  # RFC 7396
+_LARGEST_INTEGER = 2**63 - 1
+
+_CODES = {"extra_forbidden": "unknown_field", "missing": "missing_field"}
+_DETAILS = {
+    "extra_forbidden": "This field is not known here.",
+    "missing": "This field is required.",
+    "string_type": "This must be a string.",
+    "int_type": "This must be a whole number.",
+    "bool_type": "This must be true or false.",
+    "list_type": "This must be an array.",
+    "model_type": "This must be a JSON object.",
+}
+
+
+def parse_body(
+    model: type[Model],
+    raw: bytes,
+    content_type: str | None,
+    *,
+    accepted: frozenset[str] = JSON_TYPES,
+    context: dict[str, Any] | None = None,
+) -> Model:
+    """Read a JSON body as `model`, whose validators see `context`.
+
+    Raises UnsupportedMediaType, MalformedRequest, InvalidInput.
+    """
+    media_type = (content_type or "").split(";", 1)[0].strip().lower()
+    if media_type not in accepted:
+        raise UnsupportedMediaType(f"The body must be sent as {' or '.join(sorted(accepted))}.")
+    document = read_json(raw)
+    faults = list(unstorable(document, ""))
+    if faults:
+        raise InvalidInput(faults=faults)
+    try:
+        return model.model_validate_json(raw, strict=True, context=context)
+    except ValidationError as error:
+        raise InvalidInput(faults=faults_of(error, _pointer)) from None
+
+
+def parse_query(model: type[Model], pairs: Mapping[str, Sequence[str]]) -> Model:
+    """Read the query parameters as `model`. Raises InvalidInput, whose pointers are the parameters' names."""
+    twice = [
+        Fault(name, "given_twice", "Give this parameter once.") for name, values in pairs.items() if len(values) > 1
+    ]
+    faults = twice + list(unstorable({name: values[0] for name, values in pairs.items()}, ""))
+    if faults:
+        raise InvalidInput(faults=faults)
+    try:
+        return model.model_validate({name: values[0] for name, values in pairs.items()})
+    except ValidationError as error:
+        raise InvalidInput(faults=faults_of(error, lambda where: ".".join(map(str, where)))) from None
+
+
+def read_json(raw: bytes) -> Any:
+    """Read one JSON document strictly. Raises MalformedRequest, which says where it stops making sense."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise MalformedRequest(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
+    except json.JSONDecodeError as error:
+        raise MalformedRequest(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except RecursionError:
+        raise MalformedRequest("The body is nested too deeply.") from None
+    except ValueError as error:
+        raise MalformedRequest(f"The body is not acceptable JSON: {error}.") from None
+
+
+def unstorable(value: Any, pointer: str) -> Iterator[Fault]:
+    """Find every text and number that Postgres cannot hold."""
+    if isinstance(value, str):
+        if "\0" in value:
+            yield Fault(pointer, "nul_character", "Text cannot hold the NUL character.")
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            yield Fault(pointer, "lone_surrogate", "Text cannot hold half of a surrogate pair.")
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            path = f"{pointer}/{_escaped(name)}"
+            if any(unstorable(name, path)):
+                yield Fault(pointer, "unreadable_name", "A field's name holds a character that cannot be stored.")
+            else:
+                yield from unstorable(member, path)
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from unstorable(member, f"{pointer}/{index}")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) <= _LARGEST_INTEGER:
+        yield Fault(pointer, "out_of_range", "This number is too large.")
+
+
+def faults_of(error: ValidationError, point: Any) -> list[Fault]:
+    """Turn pydantic's errors into ours; `point` makes a pointer of pydantic's path."""
+    return [
+        Fault(
+            pointer=point(found["loc"]),
+            code=_CODES.get(found["type"], found["type"]),
+            detail=_DETAILS.get(found["type"], found["msg"].removeprefix("Value error, ")),
+        )
+        for found in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _pointer(where: Sequence[int | str]) -> str:
+    return "".join(f"/{_escaped(str(step))}" for step in where)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return names
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

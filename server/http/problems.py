@@ -1,0 +1,84 @@
+"""The one shape of every error: RFC 9457 problem details. Never a stack trace, never an upstream's words."""
+
+import logging
+from typing import Any
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from server.errors import (
+    AppError,
+    BodyTooLarge,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+
+PROBLEM_JSON = "application/problem+json"
+_OF_HTTP: dict[int, type[AppError]] = {
+    400: MalformedRequest,
+    404: NotFound,
+    405: MethodNotAllowed,
+    406: NotAcceptable,
+    413: BodyTooLarge,
+    415: UnsupportedMediaType,
+}
+log = logging.getLogger("tocsin.errors")
+
+
+def problem(error: AppError, request_id: str) -> dict[str, Any]:
+    """Return the problem document of a refusal."""
+    document: dict[str, Any] = {
+        "type": f"urn:tocsin:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if error.faults:
+        document["errors"] = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
+    return document
+
+
+def install(app: Flask) -> None:
+    """Make every error of the app leave in this shape."""
+
+    @app.errorhandler(AppError)
+    def refuse(error: AppError) -> Response:
+        if error.reason:
+            level = logging.ERROR if error.status == 500 else logging.WARNING if error.status > 500 else logging.INFO
+            log.log(level, error.reason, extra={"request_id": _request_id(), "code": error.code})
+        return _response(error)
+
+    @app.errorhandler(HTTPException)
+    def refuse_in_our_words(error: HTTPException) -> Response:
+        kind = _OF_HTTP.get(error.code or 500, MalformedRequest if (error.code or 500) < 500 else AppError)
+        response = _response(kind())
+        if allowed := getattr(error, "valid_methods", None):
+            response.headers["Allow"] = ", ".join(sorted(allowed))
+        return response
+
+    @app.errorhandler(Exception)
+    def admit_a_bug(error: Exception) -> Response:
+        log.error("unhandled", exc_info=error, extra={"request_id": _request_id()})
+        return _response(AppError())
+
+
+def _request_id() -> str:
+    return str(request.environ["tocsin.request_id"])
+
+
+def _response(error: AppError) -> Response:
+    response = Response(orjson.dumps(problem(error, _request_id())), error.status, content_type=PROBLEM_JSON)
+    response.headers["Cache-Control"] = "no-store"
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthenticated):
+        said = ', error="invalid_token"' if "Authorization" in request.headers else ""  # RFC 6750, 3.1
+        response.headers["WWW-Authenticate"] = f'Bearer realm="tocsin"{said}'
+    return response

@@ -1,0 +1,221 @@
+"""The one way of a request through the API: who, what, rule, store, answer.
+
+A feature declares its routes with `Feature`; each declaration says what the route takes and answers, and is at the same
+time the route's entry in the OpenAPI document and in the tests' route inventory. A route is closed unless it says `@public`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from flask import Flask, Response, request
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from server.data.auth_api import AuthApi
+from server.data.clients import Database, Supabase
+from server.data.jwks import JwksSnapshot
+from server.egress import Egress
+from server.errors import AppError, NotAcceptable
+from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query
+from server.http.replies import JSON, Reply, etag, expected_version, matches
+from server.http.tokens import Claims, Verifier, bearer_token
+from server.settings import Settings
+
+Handler = TypeVar("Handler", bound=Callable[..., Reply])
+MAX_BODY_BYTES: Final = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What routes work with; made once in `create_app`, passed on, never global."""
+
+    settings: Settings
+    supabase: Supabase
+    verifier: Verifier
+    auth_api: AuthApi
+    jwks: JwksSnapshot | None
+    egress: Egress
+    metrics: CollectorRegistry
+    openapi_document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a signed-in user. `version` is what If-Match insists on, None where it does not."""
+
+    user: Claims
+    access_token: str = field(repr=False)
+    database: Database
+    services: Services
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one route is, takes and answers."""
+
+    method: str
+    path: str
+    handler: Callable[..., Reply]
+    tag: str
+    status: int
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    answers: type[BaseModel] | None
+    list_of: type[BaseModel] | None
+    refusals: tuple[type[AppError], ...]
+    content_type: str
+
+    @property
+    def name(self) -> str:
+        """The operation's id, unique in the API: the handler's name."""
+        return self.handler.__name__
+
+    @property
+    def is_public(self) -> bool:
+        """True where nobody is asked who they are."""
+        return getattr(self.handler, "__public__", False)
+
+
+def public(handler: Handler) -> Handler:
+    """Open a route to everybody. Its handler gets the services alone: there is no user, and no database."""
+    handler.__public__ = True  # type: ignore[attr-defined]  # read by Operation.is_public
+    return handler
+
+
+class Feature:
+    """The routes of one resource."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.operations: list[Operation] = []
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        *,
+        status: int = 200,
+        body: type[BaseModel] | None = None,
+        query: type[BaseModel] | None = None,
+        answers: type[BaseModel] | None = None,
+        list_of: type[BaseModel] | None = None,
+        refusals: tuple[type[AppError], ...] = (),
+        content_type: str = JSON,
+    ) -> Callable[[Handler], Handler]:
+        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers."""
+
+        def declare(handler: Handler) -> Handler:
+            self.operations.append(
+                Operation(
+                    method, path, handler, self.tag, status, body, query, answers, list_of, refusals, content_type
+                )
+            )
+            return handler
+
+        return declare
+
+
+def register(app: Flask, operation: Operation, services: Services) -> None:
+    """Put one operation on the app."""
+    view = _public_view(operation, services) if operation.is_public else _closed_view(operation, services)
+    app.add_url_rule(operation.path, operation.name, view, methods=[operation.method])
+
+
+def _closed_view(operation: Operation, services: Services) -> Callable[..., Response]:
+    handler, read_input = operation.handler, _input_reader(operation, services)
+    verify, as_user = services.verifier.verify, services.supabase.as_user
+
+    def view(**path: Any) -> Response:
+        environ = request.environ
+        environ["tocsin.route"] = operation.path
+        token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
+        claims = verify(token, time.time())
+        environ["tocsin.user_id"] = claims.user_id
+        _require_acceptable(operation)
+        given = read_input()
+        version = expected_version(environ.get("HTTP_IF_MATCH"))
+        call = Call(claims, token, as_user(token, environ["tocsin.request_id"]), services, version)
+        return respond(handler(call, **path, **given))
+
+    return view
+
+
+def _public_view(operation: Operation, services: Services) -> Callable[..., Response]:
+    handler, read_input = operation.handler, _input_reader(operation, services)
+
+    def view(**path: Any) -> Response:
+        request.environ["tocsin.route"] = operation.path
+        _require_acceptable(operation)
+        return respond(handler(services, **path, **read_input()))
+
+    return view
+
+
+def _input_reader(operation: Operation, services: Services) -> Callable[[], dict[str, Any]]:
+    """Return what reads a request's input into the handler's keyword arguments."""
+    body, query = operation.body, operation.query
+    default_query = {"query": query.model_validate({})} if query and not _has_required(query) else None
+    accepted = PATCH_TYPES if operation.method == "PATCH" else JSON_TYPES
+    context = {"egress": services.egress}
+
+    def read() -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        if query is None:
+            _refuse_parameters()
+        elif default_query is not None and not request.query_string:
+            given = dict(default_query)
+        else:
+            given["query"] = parse_query(query, dict(request.args.lists()))
+        if body is not None:
+            raw = request.get_data(cache=False)
+            given["body"] = parse_body(body, raw, request.content_type, accepted=accepted, context=context)
+        return given
+
+    return read
+
+
+class _NoParameters(BaseModel, extra="forbid"):
+    pass
+
+
+def _refuse_parameters() -> None:
+    if request.query_string:
+        parse_query(_NoParameters, dict(request.args.lists()))
+
+
+def _has_required(model: type[BaseModel]) -> bool:
+    return any(field_info.is_required() for field_info in model.model_fields.values())
+
+
+def _require_acceptable(operation: Operation) -> None:
+    accept = request.environ.get("HTTP_ACCEPT")
+    if accept is None or "*/*" in accept or operation.content_type in accept:
+        return
+    if not request.accept_mimetypes.best_match([operation.content_type]):
+        raise NotAcceptable(f"This path answers with {operation.content_type}.")
+
+
+def respond(reply: Reply) -> Response:
+    """Turn a reply into the response: validators, 304, and what caches may do with it."""
+    response = Response(reply.body, reply.status, reply.headers, content_type=reply.content_type)
+    if reply.status == 204:
+        del response.headers["Content-Type"]
+    if request.method in {"GET", "HEAD"}:
+        validator = etag(reply)
+        response.headers["ETag"] = validator
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+        response.headers["Vary"] = "Authorization"
+        seen = request.environ.get("HTTP_IF_NONE_MATCH")
+        if seen is not None and matches(seen, validator):
+            response.status_code = 304
+            response.set_data(b"")
+            del response.headers["Content-Type"]
+            del response.headers["Content-Length"]
+    else:
+        response.headers["Cache-Control"] = "no-store"
+        if reply.version is not None:
+            response.headers["ETag"] = etag(reply)
+    return response

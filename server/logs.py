@@ -1,0 +1,40 @@
+"""Logs: one JSON object a line on standard output, so that a platform's log search needs no parser."""
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+import orjson
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as JSON: time, level, logger, event, and whatever `extra` named."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line.update(
+            (name, value) for name, value in vars(record).items() if name not in _STANDARD and value is not None
+        )
+        if record.exc_info:
+            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
+
+
+def configure_logs(level: str) -> None:
+    """Send every record of this process to standard output as JSON. Libraries that log URLs are quietened."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("httpx", "httpcore", "urllib3", "hpack"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,166 @@
+"""The only reader of the environment. Says every missing or malformed value at once, and never prints a secret."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+T = TypeVar("T")
+
+MINIMUM_JWT_SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
+
+
+class SettingsError(Exception):
+    """Some variables are missing or malformed. `problems` holds one line for each, and no secret."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("Tocsin cannot start:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says; `.env.example` describes each variable. Secrets stay out of `repr`."""
+
+    supabase_url: str
+    supabase_publishable_key: str
+    supabase_secret_key: str = field(repr=False)
+    supabase_jwt_secret: str | None = field(repr=False)
+    supabase_jwt_issuer: str | None
+    supabase_jwt_audience: str
+    oauth_client_ids: frozenset[str]
+    cors_origins: frozenset[str]
+    redis_url: str | None = field(repr=False)  # may carry a password
+    private_targets: tuple[IPv4Network | IPv6Network, ...]
+    worker_region: str
+    log_level: str
+    host: str
+    port: int
+    web_concurrency: int
+
+
+def load_settings(env_file: Path = Path(".env")) -> Settings:
+    """Read `.env` and the environment, which wins. Raises SettingsError."""
+    in_file = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    return read_settings({**in_file, **os.environ})
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Build the settings from name-value pairs. Raises SettingsError with every problem, not just the first."""
+    read = _Reader(env)
+    url = read.required("SUPABASE_URL", _url("https://<ref>.supabase.co", {"http", "https"}))
+    issuer = read.optional("SUPABASE_JWT_ISSUER", _text, f"{url}/auth/v1")
+    settings: dict[str, Any] = {
+        "supabase_url": url,
+        "supabase_publishable_key": read.required("SUPABASE_PUBLISHABLE_KEY", _key),
+        "supabase_secret_key": read.required("SUPABASE_SECRET_KEY", _key),
+        "supabase_jwt_secret": read.optional("SUPABASE_JWT_SECRET", _jwt_secret, None),
+        "supabase_jwt_issuer": None if issuer == "unchecked" else issuer,
+        "supabase_jwt_audience": read.optional("SUPABASE_JWT_AUDIENCE", _text, "authenticated"),
+        "oauth_client_ids": read.optional("OAUTH_CLIENT_IDS", _words, frozenset()),
+        "cors_origins": read.optional("CORS_ORIGINS", _origins, frozenset()),
+        "redis_url": read.optional("REDIS_URL", _url("redis://127.0.0.1:6379/0", {"redis", "rediss"}), None),
+        "private_targets": read.optional("PRIVATE_TARGETS", _networks, ()),
+        "worker_region": read.optional("WORKER_REGION", _text, "default"),
+        "log_level": read.optional("LOG_LEVEL", _log_level, "INFO"),
+        "host": read.optional("HOST", _text, "127.0.0.1"),
+        "port": read.optional("PORT", _whole_number(1, 65535), 8000),
+        "web_concurrency": read.optional("WEB_CONCURRENCY", _whole_number(1, 64), 1),
+    }
+    if read.problems:
+        raise SettingsError(read.problems)
+    return Settings(**settings)
+
+
+class _Reader:
+    """Reads variables by name and collects what is wrong. A blank value counts as not set."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self.problems: list[str] = []
+
+    def required(self, name: str, parse: Callable[[str], T]) -> T | None:
+        if not self._env.get(name, "").strip():
+            self.problems.append(f"{name} is missing")
+            return None
+        return self._parsed(name, parse)
+
+    def optional(self, name: str, parse: Callable[[str], Any], default: Any) -> Any:
+        return self._parsed(name, parse) if self._env.get(name, "").strip() else default
+
+    def _parsed(self, name: str, parse: Callable[[str], T]) -> T | None:
+        try:
+            return parse(self._env[name].strip())
+        except ValueError as error:
+            self.problems.append(f"{name} {error}")
+            return None
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _key(value: str) -> str:
+    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
+        raise ValueError("must be one word: sb_publishable_…, sb_secret_… or a legacy JWT key")
+    return value
+
+
+def _jwt_secret(value: str) -> str:
+    if len(value.encode()) < MINIMUM_JWT_SECRET_BYTES:
+        raise ValueError(f"must have at least {MINIMUM_JWT_SECRET_BYTES} bytes")
+    return value
+
+
+def _url(example: str, schemes: set[str]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            parts.port  # noqa: B018  reading it is what checks it
+        except ValueError:
+            raise ValueError(f"must be a URL such as {example}") from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"must be a URL such as {example}")
+        return value.rstrip("/")
+
+    return parse
+
+
+def _words(value: str) -> frozenset[str]:
+    return frozenset(word.strip() for word in value.split(",") if word.strip())
+
+
+def _origins(value: str) -> frozenset[str]:
+    origins = _words(value)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
+            raise ValueError("must list origins such as https://app.example.com, separated by commas, without a path")
+    return origins
+
+
+def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(word) for word in sorted(_words(value)))
+    except ValueError as error:
+        raise ValueError(f"must list networks in CIDR notation, separated by commas: {error}") from None
+
+
+def _log_level(value: str) -> str:
+    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value.upper()
+
+
+def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or not lowest <= int(value) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse

@@ -1,8 +1,8 @@
 """What a route answers with, and the validators of it (RFC 9110: ETag, If-None-Match, If-Match).
 
-An ETag is `"<version>.<hash>"` where the thing has a version that people's writes raise, else `"<hash>"`; the hash is of
-the body. If-Match compares the version alone: it guards people against people. A monitor that went down since it was read
-has another ETag, but a change of its name is not refused for that.
+An ETag is `"<version>.<hash>"` where the thing has a version that people's writes raise, else `"<hash>"`; the hash is
+of the body. If-Match compares the version alone: it guards people against people. A monitor that went down since it was
+read has another ETag, but a change of its name is not refused for that.
 """
 
 import hashlib

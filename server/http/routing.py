@@ -1,7 +1,7 @@
 """The one way of a request through the API: who, what, rule, store, answer.
 
 A feature declares its routes with `Feature`; each declaration says what the route takes and answers, and is at the same
-time the route's entry in the OpenAPI document and in the tests' route inventory. A route is closed unless it says `@public`.
+time the route's entry in the OpenAPI document and in the tests' inventory. A route is closed unless it says `@public`.
 """
 
 import time

@@ -133,3 +133,30 @@ as $$
 $$;
 revoke execute on function public.monitor_history(uuid, timestamptz, timestamptz) from public, anon;
 grant execute on function public.monitor_history(uuid, timestamptz, timestamptz) to authenticated;
+
+-- One page of a monitor's results, newest first, as a jsonb array; null where the caller sees no such monitor. Runs as
+-- the caller, so that row-level security decides.
+create function public.monitor_checks(
+  monitor_id uuid, before_at timestamptz, before_id uuid, with_outcome text, max_rows integer
+) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select coalesce((
+    select jsonb_agg(to_jsonb(page) order by page.started_at desc, page.id desc)
+    from (
+      select r.id, r.started_at, r.region, r.outcome, r.counted, r.status_code, r.error_kind, r.error_detail, r.dns_ms,
+        r.connect_ms, r.tls_ms, r.first_byte_ms, r.total_ms, r.remote_ip, r.tls_expires_at
+      from public.check_results r
+      where r.monitor_id = m.id
+        and (before_at is null or (r.started_at <= before_at and (r.started_at < before_at or r.id < before_id)))
+        and (with_outcome is null or r.outcome = with_outcome)
+      order by r.started_at desc, r.id desc
+      limit max_rows
+    ) page
+  ), '[]'::jsonb)
+  from public.monitors m
+  where m.id = monitor_checks.monitor_id
+$$;
+revoke execute on function public.monitor_checks(uuid, timestamptz, uuid, text, integer) from public, anon;
+grant execute on function public.monitor_checks(uuid, timestamptz, uuid, text, integer) to authenticated;

@@ -3,7 +3,8 @@
 --       judged by that token, so that a worker that was away too long changes nothing. Granted to service_role alone.
 --       The database's clock is the only one: each claim tells its `now`, and workers count on from there.
 
--- Leases up to `max_checks` monitors that are due. Answers {now, checks: [...]}, most overdue first.
+-- Leases up to `max_checks` monitors that are due, each for its own timeout and `lease_seconds` more. Answers
+-- {now, checks: [...]}, most overdue first.
 create function public.claim_due(region text, max_checks integer, lease_seconds integer) returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -12,15 +13,15 @@ declare
   checks jsonb;
 begin
   with due as (
-    select s.monitor_id
-    from private.monitor_schedules s
+    select s.monitor_id, m.timeout_seconds
+    from private.monitor_schedules s join public.monitors m on m.id = s.monitor_id
     where s.due_at <= now() and (s.lease_until is null or s.lease_until < now())
     order by s.due_at
     limit max_checks
-    for update skip locked
+    for update of s skip locked
   ), leased as (
     update private.monitor_schedules s
-    set lease_token = gen_random_uuid(), lease_until = now() + make_interval(secs => lease_seconds)
+    set lease_token = gen_random_uuid(), lease_until = now() + make_interval(secs => due.timeout_seconds + lease_seconds)
     from due
     where s.monitor_id = due.monitor_id
     returning s.*

@@ -116,9 +116,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows from one observation: where the monitor stands now, and what is to be written."""
+    """What follows from one observation: where the monitor stands, since when, and what is to be written."""
 
     standing: Standing
+    state_since: datetime
     transitions: tuple[Transition, ...] = ()
     opens_incident_since: datetime | None = None
     closes_incident_at: datetime | None = None
@@ -175,24 +176,25 @@ def _after_failure(policy: Policy, now: Standing, hole: tuple[Transition, ...]) 
     assert since is not None, "a failure has a streak"
     if now.state is State.DOWN:
         back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, since, "still_failing"),)
-        return Verdict(replace(now, ledger_state=State.DOWN), hole + back)
+        return Verdict(replace(now, ledger_state=State.DOWN), since, hole + back)
     if now.failures < policy.fail_threshold:
-        return Verdict(replace(now, state=State.PENDING), hole)
+        return Verdict(replace(now, state=State.PENDING), since, hole)
     down = Transition(State.DOWN, since, "fail_threshold_reached")
-    return Verdict(replace(now, state=State.DOWN, ledger_state=State.DOWN), (*hole, down), opens_incident_since=since)
+    after = replace(now, state=State.DOWN, ledger_state=State.DOWN)
+    return Verdict(after, since, (*hole, down), opens_incident_since=since)
 
 
 def _after_success(policy: Policy, now: Standing, observation: Observation, hole: tuple[Transition, ...]) -> Verdict:
     if now.state is State.DOWN and now.successes < policy.recover_threshold:
         back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, observation.started_at, "recovering"),)
-        return Verdict(replace(now, ledger_state=State.DOWN), hole + back)
+        return Verdict(replace(now, ledger_state=State.DOWN), observation.started_at, hole + back)
     recovered = now.state is State.DOWN
     since = now.streak_since if recovered and now.streak_since is not None else observation.started_at
     state = State.DEGRADED if _is_slow(policy, observation) else State.UP
     after = replace(now, state=state, ledger_state=state)
     cause = "recover_threshold_reached" if recovered else "slow" if state is State.DEGRADED else "answered"
     change = () if now.ledger_state is state else (Transition(state, since, cause),)
-    return Verdict(after, hole + change, closes_incident_at=since if recovered else None)
+    return Verdict(after, since, hole + change, closes_incident_at=since if recovered else None)
 
 
 def _is_slow(policy: Policy, observation: Observation) -> bool:

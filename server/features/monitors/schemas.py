@@ -123,7 +123,7 @@ class Monitor(BaseModel):
     expected_status: list[str]
     max_redirects: int
     state: State = Field(
-        description="new: not checked yet. pending: failed, but not often enough to be down. unknown: nobody could look."
+        description="new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look."
     )
     state_since: datetime = Field(
         description="Since when; `down` counts from the first failure, not from its confirmation."

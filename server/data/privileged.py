@@ -1,0 +1,42 @@
+"""The only holder of the secret key, which passes row-level security. Every use of it is a named function of this file.
+
+Each is one narrow RPC that the database grants to `service_role` alone.
+"""
+
+from typing import Any
+
+from server.data.clients import Database
+from server.data.transport import UpstreamSession
+
+
+class Privileged:
+    """What the worker may do beyond any user. Answers are the JSON documents of the functions of the same names."""
+
+    def __init__(self, session: UpstreamSession, supabase_url: str, secret_key: str) -> None:
+        headers = {"apikey": secret_key, "Accept": "application/json"}
+        if secret_key.count(".") == 2:  # a legacy service_role JWT; sb_secret_… keys go in the apikey header alone
+            headers["Authorization"] = f"Bearer {secret_key}"
+        self._database = Database(session, f"{supabase_url}/rest/v1", headers)
+
+    def claim_due(self, region: str, max_checks: int, lease_seconds: int) -> bytes:
+        """Lease monitors that are due: {now, checks}."""
+        return self._call("claim_due", {"region": region, "max_checks": max_checks, "lease_seconds": lease_seconds})
+
+    def record(self, batch: list[dict[str, Any]]) -> bytes:
+        """Write results and what was judged of them: {now, counted}. Repeating it changes nothing."""
+        return self._call("record", {"batch": batch})
+
+    def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> bytes:
+        """Lease deliveries that are due, with their signing secrets: {now, deliveries}."""
+        return self._call("claim_deliveries", {"max_deliveries": max_deliveries, "lease_seconds": lease_seconds})
+
+    def settle_deliveries(self, batch: list[dict[str, Any]]) -> bytes:
+        """Say how attempts ended: {settled}. Repeating it changes nothing."""
+        return self._call("settle_deliveries", {"batch": batch})
+
+    def maintain_check_results(self, days_ahead: int, keep_days: int) -> bytes:
+        """Make the partitions of the days to come and drop those past their retention: the number dropped."""
+        return self._call("maintain_check_results", {"days_ahead": days_ahead, "keep_days": keep_days})
+
+    def _call(self, function: str, arguments: dict[str, Any]) -> bytes:
+        return self._database.execute(self._database.rpc(function, arguments))

@@ -1,0 +1,121 @@
+"""Watch and tell: `python -m server.worker`. Any number of workers may run; Postgres is what they agree by."""
+
+import asyncio
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from server.data.privileged import Privileged
+from server.data.transport import UpstreamSession
+from server.egress import Egress
+from server.errors import AppError
+from server.logs import configure_logs
+from server.probes.http import HttpProber
+from server.settings import Settings, SettingsError, load_settings
+from server.worker.checking import Checking, wait_for
+from server.worker.clock import DatabaseClock
+from server.worker.delivering import MAX_SENDS, Delivering
+from server.worker.delivery.webhook import WebhookSender
+from server.worker.store import WorkerStore
+
+log = logging.getLogger("tocsin.worker")
+
+MAINTENANCE_SECONDS = 3600
+PARTITION_DAYS_AHEAD = 7
+RESULT_RETENTION_DAYS = 30
+# A check may take 60 s; whoever stops us waits less. What is cut off here is taken over when its lease runs out.
+SHUTDOWN_SECONDS = 8
+STORE_THREADS = 4
+
+
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """Work until `stopping`, then finish what runs, for at most SHUTDOWN_SECONDS."""
+    egress = Egress(settings.private_targets)
+    clock = DatabaseClock(time.monotonic)
+    threads = ThreadPoolExecutor(MAX_SENDS + STORE_THREADS)
+
+    def in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
+
+    with UpstreamSession(max_in_flight=MAX_SENDS + STORE_THREADS) as session:
+        privileged = Privileged(session, settings.supabase_url, settings.supabase_secret_key)
+        store = WorkerStore(privileged, settings.worker_region)
+        async with HttpProber(egress) as prober:
+            checking = Checking(store, prober, clock, in_thread)
+            # No security by this randomness: it spreads retries.
+            delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
+            await _work(checking, delivering, _maintain(store, in_thread, stopping), stopping)
+    threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def _work(checking: Checking, delivering: Delivering, maintenance: Any, stopping: asyncio.Event) -> None:
+    stopped_probing = asyncio.Event()
+
+    async def probe() -> None:
+        try:
+            await checking.claim_and_probe(stopping)
+        finally:
+            stopped_probing.set()
+
+    async def bound_the_end(group: asyncio.Task[None]) -> None:
+        await stopping.wait()
+        await asyncio.sleep(SHUTDOWN_SECONDS)
+        group.cancel()
+
+    async def everything() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(probe())
+            group.create_task(checking.record_results(stopped_probing))
+            group.create_task(delivering.claim_and_send(stopping))
+            group.create_task(maintenance)
+
+    work = asyncio.create_task(everything())
+    bound = asyncio.create_task(bound_the_end(work))
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.warning("stopped with work unfinished; its leases run out")
+    finally:
+        bound.cancel()
+
+
+async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        try:
+            await in_thread(store.maintain, PARTITION_DAYS_AHEAD, RESULT_RETENTION_DAYS)
+        except AppError as error:
+            log.warning("cannot maintain partitions", extra={"reason": error.reason})
+        await wait_for(stopping, MAINTENANCE_SECONDS)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _main(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    log.info("worker started", extra={"region": settings.worker_region})
+    await run(settings, stopping)
+    log.info("worker stopped")
+
+
+def main() -> None:
+    """Check the settings, then work until told to stop."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+    configure_logs(settings.log_level)
+    asyncio.run(_main(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Checks, from due to recorded: claim, probe, judge, record.
+
+1. Claim no more than can start at once: a claimed check that waits is a check that is late, and under lease.
+2. Probe, and judge what was seen by the pure rule.
+3. Record in batches. A batch that could not be written is written again until it is: repeating one changes nothing.
+A worker that dies between any two steps loses nothing that was recorded; its leases run out and another takes over.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from server.errors import AppError, Unavailable
+from server.features.monitors.rules import HttpCheck, Observation, judge
+from server.worker.clock import DatabaseClock
+from server.worker.store import ClaimedCheck, WorkerStore
+
+log = logging.getLogger("tocsin.worker")
+
+MAX_IN_FLIGHT = 200
+MAX_CLAIM = 100
+# Beyond the check's own timeout: for judging, waiting for the batch, and a database that is slow to take it.
+LEASE_SECONDS = 20
+POLL_SECONDS = 0.5
+MAX_BATCH = 200
+BATCH_WINDOW_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+
+InThread = Callable[..., Awaitable[Any]]
+
+
+class Prober(Protocol):
+    """Whatever can run a check."""
+
+    async def check(self, check: HttpCheck, started_at: datetime) -> Observation:
+        """Run it; never raises for what the target does."""
+
+
+class Checking:
+    """Runs due checks until it is told to stop. `in_thread` runs a blocking call elsewhere."""
+
+    def __init__(self, store: WorkerStore, prober: Prober, clock: DatabaseClock, in_thread: InThread) -> None:
+        self._store = store
+        self._prober = prober
+        self._clock = clock
+        self._in_thread = in_thread
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._results: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def claim_and_probe(self, stopping: asyncio.Event) -> None:
+        """Claim and start checks until `stopping`; then wait for those that run."""
+        while not stopping.is_set():
+            room = min(MAX_CLAIM, MAX_IN_FLIGHT - len(self._in_flight) - self._results.qsize())
+            claimed = await self._claim(room) if room > 0 else []
+            for check in claimed:
+                task = asyncio.create_task(self._probe(check))
+                self._in_flight.add(task)
+                task.add_done_callback(self._in_flight.discard)
+            if len(claimed) < room or room <= 0:
+                await wait_for(stopping, POLL_SECONDS)
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    async def record_results(self, stopped_probing: asyncio.Event) -> None:
+        """Write results in batches, until no more can come and every one is written."""
+        while not (stopped_probing.is_set() and self._results.empty()):
+            batch = await self._next_batch()
+            if batch:
+                await self._write(batch)
+
+    async def _claim(self, room: int) -> list[ClaimedCheck]:
+        try:
+            claims = await self._in_thread(self._store.claim_checks, room, LEASE_SECONDS)
+        except AppError as error:
+            log.warning("cannot claim checks", extra={"reason": error.reason})
+            await asyncio.sleep(RETRY_SECONDS)
+            return []
+        self._clock.tell(claims.now)
+        checks: list[ClaimedCheck] = claims.checks
+        return checks
+
+    async def _probe(self, claimed: ClaimedCheck) -> None:
+        seen = await self._prober.check(claimed.check, self._clock.now())
+        verdict = judge(claimed.policy, claimed.standing, seen)
+        if verdict.standing.state is not claimed.state:
+            log.info(
+                "state changed",
+                extra={
+                    "monitor_id": str(claimed.monitor_id),
+                    "before": claimed.state,
+                    "after": verdict.standing.state,
+                    "detail": seen.error_detail,
+                },
+            )
+        self._results.put_nowait(self._store.result_item(claimed, seen, verdict, self._clock.now()))
+
+    async def _next_batch(self) -> list[dict[str, Any]]:
+        """Wait for a first result, then a moment for others to come with it."""
+        try:
+            batch = [await asyncio.wait_for(self._results.get(), POLL_SECONDS)]
+        except TimeoutError:
+            return []
+        await asyncio.sleep(BATCH_WINDOW_SECONDS)
+        while len(batch) < MAX_BATCH and not self._results.empty():
+            batch.append(self._results.get_nowait())
+        return batch
+
+    async def _write(self, batch: list[dict[str, Any]]) -> None:
+        while True:
+            try:
+                await self._in_thread(self._store.record, batch)
+            except Unavailable as error:
+                log.warning("cannot record results yet", extra={"count": len(batch), "reason": error.reason})
+                await asyncio.sleep(RETRY_SECONDS)
+            except AppError as error:
+                await self._write_apart(batch, error)
+                return
+            else:
+                return
+
+    async def _write_apart(self, batch: list[dict[str, Any]], error: AppError) -> None:
+        """One result of a batch is not acceptable to the database: write the others without it."""
+        if len(batch) == 1:
+            monitor_id = batch[0]["monitor_id"]
+            log.error("a result was refused", extra={"monitor_id": monitor_id, "reason": error.reason})
+            return
+        for item in batch:
+            await self._write([item])
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so long."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,26 @@
+"""The worker's time: the database's clock, carried on by a monotonic one.
+
+Workers' own clocks may differ and jump; the database's is the one that leases and due times are written by. Each claim
+brings its `now`, and between two claims only elapsed time is added.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+
+class DatabaseClock:
+    """`monotonic` gives seconds that never run backwards."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._told: datetime | None = None
+        self._told_at = 0.0
+
+    def tell(self, now: datetime) -> None:
+        """Take over the database's time."""
+        self._told, self._told_at = now, self._monotonic()
+
+    def now(self) -> datetime:
+        """Return the time. There is none before the first claim."""
+        assert self._told is not None, "the database has not told its time yet"
+        return self._told + timedelta(seconds=self._monotonic() - self._told_at)

@@ -1,0 +1,215 @@
+"""The worker's calls in the rules' types: documents of the database in and out, checked at the border."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from server.data.privileged import Privileged
+from server.features.monitors.rules import (
+    HttpCheck,
+    Observation,
+    Policy,
+    Standing,
+    State,
+    Verdict,
+    next_due_at,
+    status_ranges,
+)
+
+RULE_VERSION = "judge/1"
+
+
+class ClaimedCheck(BaseModel, frozen=True):
+    """A monitor that is due, leased to this worker."""
+
+    monitor_id: UUID
+    lease_token: UUID
+    due_at: AwareDatetime
+    kind: Literal["http"]
+    target: str
+    interval_seconds: int
+    timeout_seconds: int
+    retry_interval_seconds: int
+    fail_threshold: int
+    recover_threshold: int
+    degraded_after_ms: int | None
+    expected_status: list[str]
+    max_redirects: int
+    state: State
+    ledger_state: State | None
+    failures: int
+    successes: int
+    streak_since: AwareDatetime | None
+    last_observed_at: AwareDatetime | None
+
+    @property
+    def check(self) -> HttpCheck:
+        """What to do."""
+        return HttpCheck(self.target, self.timeout_seconds, status_ranges(self.expected_status), self.max_redirects)
+
+    @property
+    def policy(self) -> Policy:
+        """How to judge it."""
+        return Policy(
+            self.interval_seconds,
+            self.retry_interval_seconds,
+            self.fail_threshold,
+            self.recover_threshold,
+            self.degraded_after_ms,
+        )
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands before this check."""
+        return Standing(
+            self.state, self.ledger_state, self.failures, self.successes, self.streak_since, self.last_observed_at
+        )
+
+
+class ClaimedDelivery(BaseModel, frozen=True):
+    """A message that is due, leased to this worker. `attempts` counts this one."""
+
+    id: UUID
+    lease_token: UUID
+    kind: Literal["webhook"]
+    url: str
+    secret: str = Field(repr=False)
+    payload: dict[str, Any]
+    attempts: int
+
+
+class _ClaimedChecks(BaseModel):
+    now: AwareDatetime
+    checks: list[ClaimedCheck]
+
+
+class _ClaimedDeliveries(BaseModel):
+    now: AwareDatetime
+    deliveries: list[ClaimedDelivery]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What was claimed, and the database's time."""
+
+    now: datetime
+    checks: list[ClaimedCheck]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt to deliver ended."""
+
+    delivery: ClaimedDelivery
+    outcome: Literal["delivered", "failed", "dead"]
+    status_code: int | None = None
+    error: str | None = None
+    retry_in_seconds: float | None = None
+
+
+class WorkerStore:
+    """Blocking calls; the worker makes them in threads. Each raises an AppError where the database does not take it."""
+
+    def __init__(self, privileged: Privileged, region: str) -> None:
+        self._privileged = privileged
+        self._region = region
+
+    def claim_checks(self, max_checks: int, lease_seconds: int) -> Claims:
+        """Lease up to `max_checks` monitors that are due, for their timeout and `lease_seconds` more."""
+        claimed = _ClaimedChecks.model_validate_json(
+            self._privileged.claim_due(self._region, max_checks, lease_seconds)
+        )
+        return Claims(claimed.now, claimed.checks)
+
+    def record(self, items: list[dict[str, Any]]) -> None:
+        """Write a batch of `result_item`s."""
+        self._privileged.record(items)
+
+    def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
+        """Lease up to `max_deliveries` messages that are due."""
+        claimed = self._privileged.claim_deliveries(max_deliveries, lease_seconds)
+        return _ClaimedDeliveries.model_validate_json(claimed).deliveries
+
+    def settle(self, settlements: list[Settlement]) -> None:
+        """Say how attempts ended."""
+        self._privileged.settle_deliveries(
+            [
+                {
+                    "id": str(each.delivery.id),
+                    "lease_token": str(each.delivery.lease_token),
+                    "outcome": each.outcome,
+                    "status_code": each.status_code,
+                    "error": each.error,
+                    "retry_in_seconds": each.retry_in_seconds,
+                }
+                for each in settlements
+            ]
+        )
+
+    def maintain(self, days_ahead: int, keep_days: int) -> None:
+        """Make the partitions of the days to come, drop those past their retention."""
+        self._privileged.maintain_check_results(days_ahead, keep_days)
+
+    def result_item(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict, now: datetime) -> dict[str, Any]:
+        """Return what `record` writes for one check: the result, the verdict, and when to look again after `now`."""
+        standing = verdict.standing
+        due_at = next_due_at(claimed.monitor_id, claimed.policy, standing.state, now)
+        return {
+            **_result(seen),
+            "result_id": str(uuid4()),
+            "monitor_id": str(claimed.monitor_id),
+            "lease_token": str(claimed.lease_token),
+            "region": self._region,
+            "state": standing.state,
+            "state_since": verdict.state_since.isoformat(),
+            "failures": standing.failures,
+            "successes": standing.successes,
+            "streak_since": _text(standing.streak_since),
+            "next_due_at": due_at.isoformat(),
+            "transitions": [
+                {"state": line.state, "at": line.at.isoformat(), "cause": line.cause} for line in verdict.transitions
+            ],
+            "incident": self._incident(claimed, seen, verdict),
+            "recovered_at": _text(verdict.closes_incident_at),
+        }
+
+    def _incident(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict) -> dict[str, Any] | None:
+        if verdict.opens_incident_since is None:
+            return None
+        return {
+            "started_at": verdict.opens_incident_since.isoformat(),
+            "cause": seen.error_kind,
+            "summary": seen.error_detail or str(seen.error_kind),
+            "evidence": {
+                "decided_by": RULE_VERSION,
+                "region": self._region,
+                "failures_in_a_row": verdict.standing.failures,
+                "fail_threshold": claimed.fail_threshold,
+                "last_check": _result(seen),
+            },
+        }
+
+
+def _result(seen: Observation) -> dict[str, Any]:
+    timings = seen.timings
+    return {
+        "started_at": seen.started_at.isoformat(),
+        "outcome": "up" if seen.ok else "down",
+        "status_code": seen.status_code,
+        "error_kind": seen.error_kind,
+        "error_detail": seen.error_detail,
+        "dns_ms": timings.dns_ms,
+        "connect_ms": timings.connect_ms,
+        "tls_ms": timings.tls_ms,
+        "first_byte_ms": timings.first_byte_ms,
+        "total_ms": timings.total_ms,
+        "remote_ip": seen.remote_ip,
+        "tls_expires_at": _text(seen.tls_expires_at),
+    }
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

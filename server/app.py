@@ -3,13 +3,13 @@
 import importlib
 import importlib.util
 import pkgutil
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import orjson
-from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from server import features
@@ -23,11 +23,12 @@ from server.http.envelope import Envelope
 from server.http.metrics import RequestMetrics
 from server.http.routing import MAX_BODY_BYTES, Operation, Services, register
 from server.http.tokens import TokenPolicy, Verifier
-from server.logs import configure_logs
+from server.http.wsgi import Api
+from server.logs import AccessLog, configure_logs
 from server.settings import Settings, load_settings
 
 
-def create_app(settings: Settings | None = None, session: UpstreamSession | None = None) -> Flask:
+def create_app(settings: Settings | None = None, session: UpstreamSession | None = None) -> Api:
     """Build the API. `session` is the pool of connections to Supabase; tests hand in one that answers from memory.
 
     Raises SettingsError.
@@ -36,14 +37,17 @@ def create_app(settings: Settings | None = None, session: UpstreamSession | None
     configure_logs(settings.log_level)
     operations = list(all_operations())
     services = _services(settings, session or UpstreamSession(), operations)
-    app = Flask(__name__, static_folder=None)
+    app = Api(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = True
-    app.url_map.redirect_defaults = False
+    app.url_map.merge_slashes = False
     problems.install(app)
     for operation in operations:
         register(app, operation, services)
-    app.wsgi_app = Envelope(app.wsgi_app, settings.cors_origins, RequestMetrics(services.metrics))  # type: ignore[method-assign]
+    access_log = AccessLog(sys.stdout.buffer, settings.log_level)
+    app.wsgi_app = Envelope(  # type: ignore[method-assign]  # how Flask's documentation wraps an app
+        app.wsgi_app, settings.cors_origins, RequestMetrics(services.metrics), access_log
+    )
     return app
 
 

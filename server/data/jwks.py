@@ -260,7 +260,7 @@ def fetch_jwks(
     """Return the body that `url` answers with: 200 only, no redirect followed, 256 kB at most.
 
     `timeout_seconds` bounds connecting, each read, and the body as a whole.
-    Raises JwksError or requests.RequestException.
+    Raises JwksError, requests.RequestException, or urllib3's HTTPError where the body breaks off.
     """
     deadline = clock() + timeout_seconds
     with requests.Session() as session:
@@ -275,7 +275,8 @@ def fetch_jwks(
             if response.status_code != 200:
                 raise JwksError(f"status {response.status_code}")
             body = bytearray()
-            for chunk in response.iter_content(16 * 1024):
+            # Not iter_content: it waits until a chunk is full, so a body that drips would never meet the deadline.
+            while chunk := response.raw.read1(16 * 1024, decode_content=False):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise JwksError("too large")

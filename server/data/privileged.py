@@ -6,6 +6,7 @@ Each is one narrow RPC that the database grants to `service_role` alone.
 from typing import Any
 
 from server.data.clients import Database
+from server.data.queries import call
 from server.data.transport import UpstreamSession
 
 
@@ -13,10 +14,10 @@ class Privileged:
     """What the worker may do beyond any user. Answers are the JSON documents of the functions of the same names."""
 
     def __init__(self, session: UpstreamSession, supabase_url: str, secret_key: str) -> None:
-        headers = {"apikey": secret_key, "Accept": "application/json"}
+        identity = [("apikey", secret_key)]
         if secret_key.count(".") == 2:  # a legacy service_role JWT; sb_secret_… keys go in the apikey header alone
-            headers["Authorization"] = f"Bearer {secret_key}"
-        self._database = Database(session, f"{supabase_url}/rest/v1", headers)
+            identity.append(("Authorization", f"Bearer {secret_key}"))
+        self._database = Database(session, f"{supabase_url}/rest/v1", tuple(identity))
 
     def claim_due(self, region: str, max_checks: int, lease_seconds: int) -> bytes:
         """Lease monitors that are due: {now, checks}."""
@@ -39,4 +40,4 @@ class Privileged:
         return self._call("maintain_check_results", {"days_ahead": days_ahead, "keep_days": keep_days})
 
     def _call(self, function: str, arguments: dict[str, Any]) -> bytes:
-        return self._database.execute(self._database.rpc(function, arguments))
+        return self._database.execute(call(function, arguments))

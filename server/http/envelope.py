@@ -3,19 +3,17 @@
 A WSGI wrapper rather than Flask hooks: it also holds for what never reaches a route, and costs a few microseconds.
 """
 
-import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from server.http.metrics import RequestMetrics
+from server.logs import AccessLog
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-log = logging.getLogger("tocsin.access")
 
 _ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _SECURITY_HEADERS = [
@@ -39,26 +37,30 @@ _PREFLIGHT = [
 class Envelope:
     """Wraps a WSGI app. `origins` are the web origins whose pages may read the answers."""
 
-    def __init__(self, app: "WSGIApplication", origins: frozenset[str], metrics: RequestMetrics) -> None:
+    def __init__(
+        self, app: "WSGIApplication", origins: frozenset[str], metrics: RequestMetrics, access_log: AccessLog
+    ) -> None:
         self._app = app
         self._origins = origins
         self._metrics = metrics
+        self._access_log = access_log
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         began = time.perf_counter()
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _ACCEPTED_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = environ.get("HTTP_X_REQUEST_ID")
+        if request_id is None or not _ACCEPTED_REQUEST_ID.fullmatch(request_id):
+            request_id = f"{random.getrandbits(128):032x}"
         environ["tocsin.request_id"] = request_id
         status_line = "500"
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             nonlocal status_line
             status_line = status
-            headers += _SECURITY_HEADERS
-            headers.append(("X-Request-ID", request_id))
             if not any(name == "Content-Security-Policy" for name, _ in headers):
                 headers.append(_CONTENT_POLICY)
+            headers += _SECURITY_HEADERS
+            headers.append(("X-Request-ID", request_id))
             if "HTTP_ORIGIN" in environ:
                 headers += self._cross_origin(environ["HTTP_ORIGIN"])
             return start_response(status, headers, *exc_info)
@@ -87,16 +89,15 @@ class Envelope:
     def _note(self, environ: "WSGIEnvironment", request_id: str, status: str, seconds: float) -> None:
         method, route = environ["REQUEST_METHOD"], environ.get("tocsin.route", "unmatched")
         self._metrics.observe(method, route, status, seconds)
-        if log.isEnabledFor(logging.INFO):
-            log.info(
-                "request",
-                extra={
-                    "request_id": request_id,
-                    "method": method,
-                    "path": environ.get("PATH_INFO", ""),
-                    "route": route,
-                    "status": int(status),
-                    "duration_ms": round(seconds * 1000, 2),
-                    "user_id": environ.get("tocsin.user_id"),
-                },
-            )
+        if self._access_log.is_on:
+            line: dict[str, object] = {
+                "request_id": request_id,
+                "method": method,
+                "path": environ["PATH_INFO"],
+                "route": route,
+                "status": int(status),
+                "duration_ms": round(seconds * 1000, 2),
+            }
+            if "tocsin.user_id" in environ:
+                line["user_id"] = environ["tocsin.user_id"]
+            self._access_log.note(line)

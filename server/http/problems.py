@@ -1,10 +1,11 @@
 """The one shape of every error: RFC 9457 problem details. Never a stack trace, never an upstream's words."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, request
 from werkzeug.exceptions import HTTPException
 
 from server.errors import (
@@ -17,6 +18,7 @@ from server.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
+from server.http.wsgi import Answer
 
 PROBLEM_JSON = "application/problem+json"
 _OF_HTTP: dict[int, type[AppError]] = {
@@ -49,36 +51,33 @@ def install(app: Flask) -> None:
     """Make every error of the app leave in this shape."""
 
     @app.errorhandler(AppError)
-    def refuse(error: AppError) -> Response:
+    def refuse(error: AppError) -> Answer:
         if error.reason:
             level = logging.ERROR if error.status == 500 else logging.WARNING if error.status > 500 else logging.INFO
             log.log(level, error.reason, extra={"request_id": _request_id(), "code": error.code})
-        return _response(error)
+        return _answer(error)
 
     @app.errorhandler(HTTPException)
-    def refuse_in_our_words(error: HTTPException) -> Response:
+    def refuse_in_our_words(error: HTTPException) -> Answer:
         kind = _OF_HTTP.get(error.code or 500, MalformedRequest if (error.code or 500) < 500 else AppError)
-        response = _response(kind())
-        if allowed := getattr(error, "valid_methods", None):
-            response.headers["Allow"] = ", ".join(sorted(allowed))
-        return response
+        allowed = getattr(error, "valid_methods", None)
+        return _answer(kind(), [("Allow", ", ".join(sorted(allowed)))] if allowed else [])
 
     @app.errorhandler(Exception)
-    def admit_a_bug(error: Exception) -> Response:
+    def admit_a_bug(error: Exception) -> Answer:
         log.error("unhandled", exc_info=error, extra={"request_id": _request_id()})
-        return _response(AppError())
+        return _answer(AppError())
 
 
 def _request_id() -> str:
     return str(request.environ["tocsin.request_id"])
 
 
-def _response(error: AppError) -> Response:
-    response = Response(orjson.dumps(problem(error, _request_id())), error.status, content_type=PROBLEM_JSON)
-    response.headers["Cache-Control"] = "no-store"
+def _answer(error: AppError, more: Sequence[tuple[str, str]] = ()) -> Answer:
+    headers = [("Content-Type", PROBLEM_JSON), ("Cache-Control", "no-store"), *more]
     if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
+        headers.append(("Retry-After", str(error.retry_after_seconds)))
     if isinstance(error, Unauthenticated):
         said = ', error="invalid_token"' if "Authorization" in request.headers else ""  # RFC 6750, 3.1
-        response.headers["WWW-Authenticate"] = f'Bearer realm="tocsin"{said}'
-    return response
+        headers.append(("WWW-Authenticate", f'Bearer realm="tocsin"{said}'))
+    return Answer(orjson.dumps(problem(error, _request_id())), error.status, headers)

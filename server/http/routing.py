@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
@@ -21,6 +21,7 @@ from server.errors import AppError, NotAcceptable
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query
 from server.http.replies import JSON, Reply, etag, expected_version, matches
 from server.http.tokens import Claims, Verifier, bearer_token
+from server.http.wsgi import Answer
 from server.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[..., Reply])
@@ -121,51 +122,53 @@ class Feature:
 def register(app: Flask, operation: Operation, services: Services) -> None:
     """Put one operation on the app."""
     view = _public_view(operation, services) if operation.is_public else _closed_view(operation, services)
-    app.add_url_rule(operation.path, operation.name, view, methods=[operation.method])
+    app.add_url_rule(operation.path, operation.name, view, methods=[operation.method], provide_automatic_options=False)
 
 
-def _closed_view(operation: Operation, services: Services) -> Callable[..., Response]:
+def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
     verify, as_user = services.verifier.verify, services.supabase.as_user
 
-    def view(**path: Any) -> Response:
+    def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
         claims = verify(token, time.time())
         environ["tocsin.user_id"] = claims.user_id
-        _require_acceptable(operation)
-        given = read_input()
+        _require_acceptable(operation, environ)
+        given = read_input(environ)
         version = expected_version(environ.get("HTTP_IF_MATCH"))
         call = Call(claims, token, as_user(token, environ["tocsin.request_id"]), services, version)
-        return respond(handler(call, **path, **given))
+        return respond(handler(call, **path, **given), environ)
 
     return view
 
 
-def _public_view(operation: Operation, services: Services) -> Callable[..., Response]:
+def _public_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
 
-    def view(**path: Any) -> Response:
-        request.environ["tocsin.route"] = operation.path
-        _require_acceptable(operation)
-        return respond(handler(services, **path, **read_input()))
+    def view(**path: Any) -> Answer:
+        environ = request.environ
+        environ["tocsin.route"] = operation.path
+        _require_acceptable(operation, environ)
+        return respond(handler(services, **path, **read_input(environ)), environ)
 
     return view
 
 
-def _input_reader(operation: Operation, services: Services) -> Callable[[], dict[str, Any]]:
+def _input_reader(operation: Operation, services: Services) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return what reads a request's input into the handler's keyword arguments."""
     body, query = operation.body, operation.query
     default_query = {"query": query.model_validate({})} if query and not _has_required(query) else None
     accepted = PATCH_TYPES if operation.method == "PATCH" else JSON_TYPES
     context = {"egress": services.egress}
 
-    def read() -> dict[str, Any]:
+    def read(environ: dict[str, Any]) -> dict[str, Any]:
         given: dict[str, Any] = {}
         if query is None:
-            _refuse_parameters()
-        elif default_query is not None and not request.query_string:
+            if environ["QUERY_STRING"]:
+                parse_query(_NoParameters, dict(request.args.lists()))
+        elif default_query is not None and not environ["QUERY_STRING"]:
             given = dict(default_query)
         else:
             given["query"] = parse_query(query, dict(request.args.lists()))
@@ -181,41 +184,31 @@ class _NoParameters(BaseModel, extra="forbid"):
     pass
 
 
-def _refuse_parameters() -> None:
-    if request.query_string:
-        parse_query(_NoParameters, dict(request.args.lists()))
-
-
 def _has_required(model: type[BaseModel]) -> bool:
     return any(field_info.is_required() for field_info in model.model_fields.values())
 
 
-def _require_acceptable(operation: Operation) -> None:
-    accept = request.environ.get("HTTP_ACCEPT")
+def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
+    accept = environ.get("HTTP_ACCEPT")
     if accept is None or "*/*" in accept or operation.content_type in accept:
         return
     if not request.accept_mimetypes.best_match([operation.content_type]):
         raise NotAcceptable(f"This path answers with {operation.content_type}.")
 
 
-def respond(reply: Reply) -> Response:
+def respond(reply: Reply, environ: dict[str, Any]) -> Answer:
     """Turn a reply into the response: validators, 304, and what caches may do with it."""
-    response = Response(reply.body, reply.status, reply.headers, content_type=reply.content_type)
-    if reply.status == 204:
-        del response.headers["Content-Type"]
-    if request.method in {"GET", "HEAD"}:
-        validator = etag(reply)
-        response.headers["ETag"] = validator
-        response.headers.setdefault("Cache-Control", "private, no-cache")
-        response.headers["Vary"] = "Authorization"
-        seen = request.environ.get("HTTP_IF_NONE_MATCH")
-        if seen is not None and matches(seen, validator):
-            response.status_code = 304
-            response.set_data(b"")
-            del response.headers["Content-Type"]
-            del response.headers["Content-Length"]
-    else:
-        response.headers["Cache-Control"] = "no-store"
+    headers = [("Content-Type", reply.content_type), *reply.headers.items()]
+    if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+        headers.append(("Cache-Control", "no-store"))
         if reply.version is not None:
-            response.headers["ETag"] = etag(reply)
-    return response
+            headers.append(("ETag", etag(reply)))
+        return Answer(reply.body, reply.status, headers[1:] if reply.status == 204 else headers)
+    validator = etag(reply)
+    headers += [("ETag", validator), ("Vary", "Authorization")]
+    if "Cache-Control" not in reply.headers:
+        headers.append(("Cache-Control", "private, no-cache"))
+    seen = environ.get("HTTP_IF_NONE_MATCH")
+    if seen is not None and matches(seen, validator):
+        return Answer(b"", 304, headers[1:])
+    return Answer(reply.body, reply.status, headers)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pycurl
 
 from server.features.monitors.rules import ErrorKind
-from server.probes.hop import MAX_HEADER_BYTES, Hop, Stop
+from server.probes.hop import MAX_HEADER_BYTES, Hop, Place, Stop
+from server.probes.names import Lookup
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,15 @@ def find_trouble(hop: Hop, fault: Fault | None, expected_status: Sequence[tuple[
     return _classify(hop, fault)
 
 
+def find_lookup_trouble(place: Place, lookup: Lookup) -> Trouble | None:
+    """Return why a host's addresses are not known, or None where they are."""
+    if lookup.timed_out:
+        return Trouble(ErrorKind.TIMEOUT, "timed out while looking up the name")
+    if not lookup.addresses:
+        return Trouble(ErrorKind.DNS, f"the name {place.host} could not be resolved")
+    return None
+
+
 def _blocked(hop: Hop) -> Trouble:
     # Users do not learn what a name resolves to inside the operator's network; the log does.
     logger.info("probe of %s refused: %s", hop.host, ", ".join(hop.refused_addresses[:4]))
@@ -103,8 +113,6 @@ def _classify(hop: Hop, fault: Fault) -> Trouble:
     reason = os.strerror(os_error).lower() if os_error else "no address answered"
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return Trouble(ErrorKind.TIMEOUT, f"timed out while {hop.phase}")
-    if code == pycurl.E_COULDNT_RESOLVE_HOST:
-        return Trouble(ErrorKind.DNS, f"the name {hop.host} could not be resolved")
     if code == pycurl.E_COULDNT_CONNECT:
         return Trouble(ErrorKind.CONNECT, f"could not connect: {reason}")
     if code in (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR) and os_error in _BROKEN_CONNECTION:

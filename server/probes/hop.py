@@ -1,18 +1,20 @@
 """One request over one fresh connection: a curl handle, and what its callbacks saw."""
 
+import re
 import socket
 import ssl
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
 
 import idna
 import pycurl
 
 from server.egress import Egress, read_literal
 from server.features.monitors.rules import Timings
+from server.probes.names import Lookup
 
 USER_AGENT = "Tocsin/0.1 (uptime check)"
 
@@ -20,8 +22,45 @@ MAX_BODY_BYTES = 1_000_000
 # libcurl bounds headers too (300 kB, 5,000 lines, 100 kB a line); this one is ours, and reported the same way.
 MAX_HEADER_BYTES = 128_000
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+(%[0-9a-z._~-]+)?")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _URL_SAFE = "/%:;=&?~+!$,'@()*[]|"
+
+
+class Place(NamedTuple):
+    """Where an http or https URL points, all ASCII."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    is_address: bool
+
+
+def locate(url: str) -> Place:
+    """Return a URL's place: IDNA for the host, percent-encoded UTF-8 for the rest, no fragment.
+
+    Raises ValueError where it is not an http or https URL. libcurl in pycurl's wheels is built without IDN support.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("only http and https are followed")
+    host = unquote(parts.hostname or "").lower()
+    if not host:
+        raise ValueError("it names no host")
+    if not host.isascii():
+        host = idna.encode(host, uts46=True).decode()
+    if not _HOST.fullmatch(host):
+        raise ValueError("its host is malformed")
+    port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
+    user, at, _ = parts.netloc.rpartition("@")
+    literal = f"[{host}]" if ":" in host else host
+    path = quote(parts.path or "/", safe=_URL_SAFE)
+    query = f"?{quote(parts.query, safe=_URL_SAFE)}" if parts.query else ""
+    explicit_port = "" if parts.port is None else f":{port}"
+    ascii_url = f"{parts.scheme}://{quote(user, safe='%:')}{at}{literal}{explicit_port}{path}{query}"
+    return Place(ascii_url, parts.scheme, host, port, is_address=read_literal(host) is not None)
 
 
 class Stop(StrEnum):
@@ -33,9 +72,8 @@ class Stop(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a transfer was doing when it ended, in words that follow "still"."""
+    """What a transfer was doing when it ended, in words that follow "while"."""
 
-    DNS = "looking up the name"
     CONNECT = "connecting"
     TLS = "in the TLS handshake"
     FIRST_BYTE = "waiting for the first byte"
@@ -53,13 +91,21 @@ class _LentSocket(socket.socket):
 class Hop:
     """A GET of one URL, not yet performed. Use as a context manager; `curl` is valid inside only.
 
-    `url` is ASCII (see `to_ascii`). `follows` ends the transfer at the end of a redirect's headers, body unread.
+    `lookup` has the addresses to try. `follows` ends the transfer at the end of a redirect's headers, body unread.
     """
 
-    def __init__(self, url: str, *, egress: Egress, ca_path: str, timeout_seconds: float, follows: bool) -> None:
-        self.url = url
-        self.host = urlsplit(url).hostname or ""
-        self.is_https = url.startswith("https:")
+    def __init__(
+        self,
+        place: Place,
+        lookup: Lookup,
+        *,
+        egress: Egress,
+        ca_path: str,
+        timeout_seconds: float,
+        follows: bool,
+    ) -> None:
+        self.host = place.host
+        self.is_https = place.scheme == "https"
         self.status_code: int | None = None
         self.headers_ended = False
         self.location: str | None = None
@@ -71,18 +117,30 @@ class Hop:
         self._follows = follows
         self._header_bytes = 0
         self._body_bytes = 0
+        self._lookup_seconds = lookup.seconds
+        self._names = pycurl.CurlShare()
         self.curl = pycurl.Curl()
-        self._configure(ca_path, timeout_seconds)
+        self._configure(place.url, ca_path, timeout_seconds)
+        if not place.is_address:
+            self._teach_addresses(place, lookup)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.curl.close()
+        self._names.close()
 
-    def _configure(self, ca_path: str, timeout_seconds: float) -> None:
+    def _teach_addresses(self, place: Place, lookup: Lookup) -> None:
+        # Entries given by hand never go stale: they stand in a cache of this hop's own, and go with it.
+        self._names.setopt(pycurl.SH_SHARE, pycurl.LOCK_DATA_DNS)
+        self.curl.setopt(pycurl.SHARE, self._names)
+        written = ",".join(f"[{address}]" if ":" in address else address for address in lookup.addresses)
+        self.curl.setopt(pycurl.RESOLVE, [f"{place.host}:{place.port}:{written}"])
+
+    def _configure(self, url: str, ca_path: str, timeout_seconds: float) -> None:
         options: list[tuple[int, Any]] = [
-            (pycurl.URL, self.url),
+            (pycurl.URL, url),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             # HTTP/1.1: the first byte then answers the request alone, without an exchange of SETTINGS before it.
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
@@ -170,26 +228,25 @@ class Hop:
         if self._seconds(pycurl.CONNECT_TIME):
             stalled = self.is_https and not self._seconds(pycurl.APPCONNECT_TIME)
             return Phase.TLS if stalled else Phase.FIRST_BYTE
-        return Phase.CONNECT if self._seconds(pycurl.NAMELOOKUP_TIME) else Phase.DNS
+        return Phase.CONNECT
 
     @property
     def total_seconds(self) -> float:
-        """How long the transfer took."""
-        return self._seconds(pycurl.TOTAL_TIME)
+        """How long the look-up and the transfer took."""
+        return self._lookup_seconds + self._seconds(pycurl.TOTAL_TIME)
 
     def timings(self, total_seconds: float) -> Timings:
         """Return each phase by itself, in ms; libcurl counts all of them from the transfer's start."""
-        looked_up = self._seconds(pycurl.NAMELOOKUP_TIME)
         connected = self._seconds(pycurl.CONNECT_TIME)
         secured = self._seconds(pycurl.APPCONNECT_TIME)
         # When a transfer fails, libcurl fills the later times with that moment: only a header proves a first byte.
         waited = self._seconds(pycurl.STARTTRANSFER_TIME) - self._seconds(pycurl.PRETRANSFER_TIME)
         return Timings(
-            dns_ms=_ms(looked_up) if looked_up and read_literal(self.host) is None else None,
-            connect_ms=_ms(connected - looked_up) if connected else None,
-            tls_ms=_ms(secured - connected) if secured else None,
-            first_byte_ms=_ms(waited) if self._header_bytes else None,
-            total_ms=_ms(total_seconds),
+            dns_ms=to_ms(self._lookup_seconds) if self._lookup_seconds else None,
+            connect_ms=to_ms(connected) if connected else None,
+            tls_ms=to_ms(secured - connected) if secured else None,
+            first_byte_ms=to_ms(waited) if self._header_bytes else None,
+            total_ms=to_ms(total_seconds),
         )
 
     @property
@@ -211,34 +268,11 @@ class Hop:
         return float(self.curl.getinfo(info))
 
 
-def to_ascii(url: str) -> str:
-    """Return an http or https URL in ASCII: IDNA for the host, percent-encoded UTF-8 for the rest, no fragment.
-
-    Raises ValueError where it is not such a URL. The libcurl of pycurl's wheels is built without IDN support.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("only http and https are followed")
-    user, at, _ = parts.netloc.rpartition("@")
-    host = parts.hostname or ""
-    if not host:
-        raise ValueError("it names no host")
-    if not host.isascii():
-        host = idna.encode(host, uts46=True).decode()
-    literal = f"[{host}]" if ":" in host else host
-    port = "" if parts.port is None else f":{parts.port}"
-    path = quote(parts.path or "/", safe=_URL_SAFE)
-    query = f"?{quote(parts.query, safe=_URL_SAFE)}" if parts.query else ""
-    ascii_url = f"{parts.scheme}://{quote(user, safe='%:')}{at}{literal}{port}{path}{query}"
-    if not ascii_url.isprintable():
-        raise ValueError("it holds control characters")
-    return ascii_url
-
-
 def _read_status(line: bytes) -> int | None:
     words = line.split(maxsplit=2)
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
 
 
-def _ms(seconds: float) -> float:
+def to_ms(seconds: float) -> float:
+    """Return seconds as milliseconds, to the microsecond."""
     return round(max(0.0, seconds) * 1000, 3)

@@ -1,13 +1,13 @@
 """The http check: one GET, its redirects, and what was seen of it.
 
-libcurl does the work (docs/decisions.md has the figures): it reports each phase, and shows every resolved address
-before it connects. Redirects are followed here and not by libcurl, so that each hop has a fresh connection, timings
+libcurl does the work (docs/decisions.md has the figures): it reports each phase, and shows every address before it
+connects. Redirects are followed here and not by libcurl, so that each hop has a fresh look-up and connection, timings
 of its own, and a scheme that was looked at.
 """
 
+import asyncio
 import logging
-from collections.abc import Generator
-from contextlib import closing
+import socket
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -18,10 +18,11 @@ import certifi
 import pycurl
 
 from server.details import clean_detail
-from server.egress import Egress
-from server.features.monitors.rules import ErrorKind, HttpCheck, Observation
-from server.probes.faults import Fault, find_trouble
-from server.probes.hop import Hop, Stop, to_ascii
+from server.egress import Egress, Resolve
+from server.features.monitors.rules import ErrorKind, HttpCheck, Observation, Timings
+from server.probes.faults import Fault, find_lookup_trouble, find_trouble
+from server.probes.hop import Hop, Place, Stop, locate, to_ms
+from server.probes.names import Lookup, Names
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,10 @@ class HttpProber:
     Use as `async with HttpProber(egress) as prober`. `ca_path` is a PEM file of the roots that are trusted.
     """
 
-    def __init__(self, egress: Egress, *, ca_path: str | None = None) -> None:
+    def __init__(self, egress: Egress, *, ca_path: str | None = None, resolve: Resolve = socket.getaddrinfo) -> None:
         self._egress = egress
         self._ca_path = ca_path or certifi.where()
+        self._names = Names(resolve)
         self._multi: pycurl.AsyncCurlMulti | None = None
 
     async def __aenter__(self) -> Self:
@@ -52,64 +54,82 @@ class HttpProber:
         """Run one check; whatever the target does is in the observation, never an exception."""
         assert self._multi is not None, "an HttpProber is used inside `async with`"
         try:
-            with closing(_visit(check, self._egress, self._ca_path, started_at)) as visit:
-                curl = next(visit)
-                while True:
-                    curl = visit.send(await _transfer(self._multi, curl))
-        except StopIteration as end:
-            return _seen(end)
+            return await self._visit(self._multi, check, Observation(started_at))
         except Exception as error:
-            return _unforeseen(error, check, started_at)
+            # Without the query: it may hold a secret of the user's.
+            logger.exception("http check failed in an unforeseen way", extra={"target": check.url.partition("?")[0]})
+            detail = f"the probe itself failed: {type(error).__name__}"
+            return _fail(Observation(started_at), ErrorKind.INTERNAL, detail)
+
+    async def _visit(self, multi: pycurl.AsyncCurlMulti, check: HttpCheck, seen: Observation) -> Observation:
+        """Look up, ask and follow redirects, until there is something to judge or the time is over."""
+        target, spent_seconds = check.url, 0.0
+        for followed in range(check.max_redirects + 1):
+            try:
+                place = locate(target)
+            except ValueError as error:
+                kind, verb = (ErrorKind.REDIRECTS, "redirects to") if followed else (ErrorKind.PROTOCOL, "cannot check")
+                return _fail(seen, kind, f"{verb} {target[:120]}: {error}")
+            lookup = await self._look_up(place, check.timeout_seconds - spent_seconds)
+            if trouble := find_lookup_trouble(place, lookup):
+                return _fail(_add_lookup(seen, lookup, spent_seconds), *trouble)
+            left_seconds = check.timeout_seconds - spent_seconds - lookup.seconds
+            follows = check.max_redirects > 0
+            with Hop(
+                place, lookup, egress=self._egress, ca_path=self._ca_path, timeout_seconds=left_seconds, follows=follows
+            ) as hop:
+                fault = await _transfer(multi, hop.curl)
+                spent_seconds += hop.total_seconds
+                seen = _add_hop(seen, hop, spent_seconds)
+                if hop.stop is not Stop.REDIRECT:
+                    trouble = find_trouble(hop, fault, check.expected_status)
+                    return seen if trouble is None else _fail(seen, *trouble)
+                target = _join(place.url, hop.location or "")
+        return _fail(seen, ErrorKind.REDIRECTS, f"more than {check.max_redirects} redirects")
+
+    async def _look_up(self, place: Place, timeout_seconds: float) -> Lookup:
+        if place.is_address:
+            return Lookup((place.host,), 0.0)
+        return await self._names.look_up(place.host, timeout_seconds)
 
 
-def check_once(check: HttpCheck, egress: Egress, started_at: datetime, *, ca_path: str | None = None) -> Observation:
-    """Run one check in the calling thread and wait for it: for a preview, outside of any event loop."""
+def check_once(
+    check: HttpCheck,
+    egress: Egress,
+    started_at: datetime,
+    *,
+    ca_path: str | None = None,
+    resolve: Resolve = socket.getaddrinfo,
+) -> Observation:
+    """Run one check and wait for it, in a thread that has no event loop: for a preview."""
+
+    async def run() -> Observation:
+        async with HttpProber(egress, ca_path=ca_path, resolve=resolve) as prober:
+            return await prober.check(check, started_at)
+
+    return asyncio.run(run())
+
+
+async def _transfer(multi: pycurl.AsyncCurlMulti, curl: pycurl.Curl) -> Fault | None:
     try:
-        with closing(_visit(check, egress, ca_path or certifi.where(), started_at)) as visit:
-            curl = next(visit)
-            while True:
-                curl = visit.send(_perform(curl))
-    except StopIteration as end:
-        return _seen(end)
-    except Exception as error:
-        return _unforeseen(error, check, started_at)
-
-
-def _visit(
-    check: HttpCheck, egress: Egress, ca_path: str, started_at: datetime
-) -> Generator[pycurl.Curl, Fault | None, Observation]:
-    """Yield one transfer after another, be sent each one's fault, and return what the whole check saw.
-
-    Knows nothing of how a transfer is driven, so that the event loop and a plain thread share it.
-    """
-    seen = Observation(started_at)
-    target, spent_seconds = check.url, 0.0
-    for followed in range(check.max_redirects + 1):
-        try:
-            url = to_ascii(target)
-        except ValueError as error:
-            kind, verb = (ErrorKind.REDIRECTS, "redirects to") if followed else (ErrorKind.PROTOCOL, "cannot check")
-            return _fail(seen, kind, f"{verb} {target[:120]}: {error}")
-        left_seconds = check.timeout_seconds - spent_seconds
-        if left_seconds <= 0:
-            return _fail(seen, ErrorKind.TIMEOUT, "timed out while following redirects")
-        follows = check.max_redirects > 0
-        with Hop(url, egress=egress, ca_path=ca_path, timeout_seconds=left_seconds, follows=follows) as hop:
-            fault = yield hop.curl
-            spent_seconds += hop.total_seconds
-            seen = _add_hop(seen, hop, spent_seconds)
-            if hop.stop is not Stop.REDIRECT:
-                trouble = find_trouble(hop, fault, check.expected_status)
-                return seen if trouble is None else _fail(seen, *trouble)
-            target = _join(url, hop.location or "")
-    return _fail(seen, ErrorKind.REDIRECTS, f"more than {check.max_redirects} redirects")
+        await multi.perform(curl)
+    except pycurl.error as error:
+        code, message = error.args
+        return Fault(int(code), str(message))
+    return None
 
 
 def _join(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        return location  # which `to_ascii` then refuses
+        return location  # which `locate` then refuses
+
+
+def _add_lookup(seen: Observation, lookup: Lookup, spent_seconds: float) -> Observation:
+    dns_ms = None if lookup.timed_out else to_ms(lookup.seconds)
+    timings = Timings(dns_ms=dns_ms, total_ms=to_ms(spent_seconds + lookup.seconds))
+    return replace(seen, timings=timings, status_code=None, remote_ip=None)
 
 
 def _add_hop(seen: Observation, hop: Hop, spent_seconds: float) -> Observation:
@@ -125,35 +145,3 @@ def _add_hop(seen: Observation, hop: Hop, spent_seconds: float) -> Observation:
 
 def _fail(seen: Observation, kind: ErrorKind, detail: str) -> Observation:
     return replace(seen, error_kind=kind, error_detail=clean_detail(detail))
-
-
-def _seen(end: StopIteration) -> Observation:
-    observation: Observation = end.value
-    return observation
-
-
-def _unforeseen(error: Exception, check: HttpCheck, started_at: datetime) -> Observation:
-    # Without the query: it may hold a secret of the user's.
-    logger.exception("http check failed in an unforeseen way", extra={"target": check.url.partition("?")[0]})
-    return _fail(Observation(started_at), ErrorKind.INTERNAL, f"the probe itself failed: {type(error).__name__}")
-
-
-async def _transfer(multi: pycurl.AsyncCurlMulti, curl: pycurl.Curl) -> Fault | None:
-    try:
-        await multi.perform(curl)
-    except pycurl.error as error:
-        return _fault(error)
-    return None
-
-
-def _perform(curl: pycurl.Curl) -> Fault | None:
-    try:
-        curl.perform()
-    except pycurl.error as error:
-        return _fault(error)
-    return None
-
-
-def _fault(error: pycurl.error) -> Fault:
-    code, message = error.args
-    return Fault(int(code), str(message))

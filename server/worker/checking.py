@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Protocol
 
-from server.errors import AppError, Unavailable
+from server.errors import AppError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from server.features.monitors.rules import HttpCheck, Observation, judge
 from server.worker.clock import DatabaseClock
 from server.worker.store import ClaimedCheck, WorkerStore
@@ -27,6 +27,11 @@ POLL_SECONDS = 0.5
 MAX_BATCH = 200
 BATCH_WINDOW_SECONDS = 0.1
 RETRY_SECONDS = 1.0
+# How often a single result is tried that the database refuses for its own sake, before the others go on without it.
+MAX_TRIES_OF_ONE = 5
+
+# The database is away, or the key or the migrations are not right: no fault of the results, which wait.
+_NO_FAULT_OF_THE_RESULTS = (Unavailable, Unauthenticated, Forbidden, NotFound)
 
 InThread = Callable[..., Awaitable[Any]]
 
@@ -55,7 +60,7 @@ class Checking:
             room = min(MAX_CLAIM, MAX_IN_FLIGHT - len(self._in_flight) - self._results.qsize())
             claimed = await self._claim(room) if room > 0 else []
             for check in claimed:
-                task = asyncio.create_task(self._probe(check))
+                task = asyncio.create_task(self._probe_safely(check))
                 self._in_flight.add(task)
                 task.add_done_callback(self._in_flight.discard)
             if len(claimed) < room or room <= 0:
@@ -79,6 +84,13 @@ class Checking:
         self._clock.tell(claims.now)
         checks: list[ClaimedCheck] = claims.checks
         return checks
+
+    async def _probe_safely(self, claimed: ClaimedCheck) -> None:
+        try:
+            await self._probe(claimed)
+        except Exception:
+            # Its lease runs out, and it is tried again.
+            log.exception("a check could not be run", extra={"monitor_id": str(claimed.monitor_id)})
 
     async def _probe(self, claimed: ClaimedCheck) -> None:
         seen = await self._prober.check(claimed.check, self._clock.now())
@@ -107,26 +119,26 @@ class Checking:
         return batch
 
     async def _write(self, batch: list[dict[str, Any]]) -> None:
+        tries = 0
         while True:
             try:
                 await self._in_thread(self._store.record, batch)
-            except Unavailable as error:
+            except _NO_FAULT_OF_THE_RESULTS as error:
                 log.warning("cannot record results yet", extra={"count": len(batch), "reason": error.reason})
-                await asyncio.sleep(RETRY_SECONDS)
             except AppError as error:
-                await self._write_apart(batch, error)
-                return
+                if len(batch) > 1:
+                    # One of them is not acceptable to the database: write the others without it.
+                    for item in batch:
+                        await self._write([item])
+                    return
+                tries += 1
+                if isinstance(error, InvalidInput) or tries == MAX_TRIES_OF_ONE:
+                    refused = {"monitor_id": batch[0]["monitor_id"], "reason": error.reason}
+                    log.error("a result was refused", extra=refused)  # noqa: TRY400
+                    return
             else:
                 return
-
-    async def _write_apart(self, batch: list[dict[str, Any]], error: AppError) -> None:
-        """One result of a batch is not acceptable to the database: write the others without it."""
-        if len(batch) == 1:
-            monitor_id = batch[0]["monitor_id"]
-            log.error("a result was refused", extra={"monitor_id": monitor_id, "reason": error.reason})
-            return
-        for item in batch:
-            await self._write([item])
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:

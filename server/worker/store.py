@@ -1,13 +1,15 @@
 """The worker's calls in the rules' types: documents of the database in and out, checked at the border."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from server.data.privileged import Privileged
+from server.errors import Unavailable
 from server.features.monitors.rules import (
     HttpCheck,
     Observation,
@@ -19,7 +21,10 @@ from server.features.monitors.rules import (
     status_ranges,
 )
 
+log = logging.getLogger("tocsin.worker")
+
 RULE_VERSION = "judge/1"
+Row = TypeVar("Row", bound=BaseModel)
 
 
 class ClaimedCheck(BaseModel, frozen=True):
@@ -83,12 +88,20 @@ class ClaimedDelivery(BaseModel, frozen=True):
 
 class _ClaimedChecks(BaseModel):
     now: AwareDatetime
-    checks: list[ClaimedCheck]
+    checks: list[dict[str, Any]]
 
 
 class _ClaimedDeliveries(BaseModel):
     now: AwareDatetime
-    deliveries: list[ClaimedDelivery]
+    deliveries: list[dict[str, Any]]
+
+
+class _Recorded(BaseModel):
+    counted: int
+
+
+class _Settled(BaseModel):
+    settled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,35 +132,32 @@ class WorkerStore:
 
     def claim_checks(self, max_checks: int, lease_seconds: int) -> Claims:
         """Lease up to `max_checks` monitors that are due, for their timeout and `lease_seconds` more."""
-        claimed = _ClaimedChecks.model_validate_json(
-            self._privileged.claim_due(self._region, max_checks, lease_seconds)
-        )
-        return Claims(claimed.now, claimed.checks)
+        claimed = _read(_ClaimedChecks, self._privileged.claim_due(self._region, max_checks, lease_seconds))
+        return Claims(claimed.now, _readable(ClaimedCheck, claimed.checks))
 
     def record(self, items: list[dict[str, Any]]) -> None:
         """Write a batch of `result_item`s."""
-        self._privileged.record(items)
+        _read(_Recorded, self._privileged.record(items))
 
     def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
         """Lease up to `max_deliveries` messages that are due."""
-        claimed = self._privileged.claim_deliveries(max_deliveries, lease_seconds)
-        return _ClaimedDeliveries.model_validate_json(claimed).deliveries
+        claimed = _read(_ClaimedDeliveries, self._privileged.claim_deliveries(max_deliveries, lease_seconds))
+        return _readable(ClaimedDelivery, claimed.deliveries)
 
     def settle(self, settlements: list[Settlement]) -> None:
         """Say how attempts ended."""
-        self._privileged.settle_deliveries(
-            [
-                {
-                    "id": str(each.delivery.id),
-                    "lease_token": str(each.delivery.lease_token),
-                    "outcome": each.outcome,
-                    "status_code": each.status_code,
-                    "error": each.error,
-                    "retry_in_seconds": each.retry_in_seconds,
-                }
-                for each in settlements
-            ]
-        )
+        items = [
+            {
+                "id": str(each.delivery.id),
+                "lease_token": str(each.delivery.lease_token),
+                "outcome": each.outcome,
+                "status_code": each.status_code,
+                "error": each.error,
+                "retry_in_seconds": each.retry_in_seconds,
+            }
+            for each in settlements
+        ]
+        _read(_Settled, self._privileged.settle_deliveries(items))
 
     def maintain(self, days_ahead: int, keep_days: int) -> None:
         """Make the partitions of the days to come, drop those past their retention."""
@@ -191,6 +201,26 @@ class WorkerStore:
                 "last_check": _result(seen),
             },
         }
+
+
+def _read(model: type[Row], answer: bytes) -> Row:
+    """Read an answer of ours. A 200 that is none (a proxy's page, a body cut off) is no answer: raises Unavailable."""
+    try:
+        return model.model_validate_json(answer)
+    except ValidationError:
+        raise Unavailable(reason="upstream_answered_no_json") from None
+
+
+def _readable(model: type[Row], rows: list[dict[str, Any]]) -> list[Row]:
+    """Read what was claimed. A row that makes no sense costs nobody but itself: it is left to its lease."""
+    read = []
+    for row in rows:
+        try:
+            read.append(model.model_validate(row))
+        except ValidationError as error:
+            about = row.get("monitor_id") or row.get("id")
+            log.error("a claim cannot be read", extra={"claim": about, "reason": error.errors()[0]["msg"]})  # noqa: TRY400
+    return read
 
 
 def _result(seen: Observation) -> dict[str, Any]:

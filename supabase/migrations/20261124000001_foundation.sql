@@ -7,7 +7,7 @@ create extension if not exists btree_gist with schema extensions;
 create schema private;
 revoke all on schema private from public;
 -- Policies run as the caller, so the caller must be able to reach the helper functions; each one is granted by name.
-grant usage on schema private to anon, authenticated, service_role;
+grant usage on schema private to authenticated, service_role;
 
 -- RFC 3339 in UTC, with six digits: the only shape in which a time leaves this database inside a jsonb document.
 create function private.rfc3339(moment timestamptz) returns text
@@ -16,6 +16,7 @@ set search_path = ''
 as $$
   select to_char(moment at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 $$;
+revoke execute on function private.rfc3339(timestamptz) from public;
 
 -- viewer < editor < admin < owner.
 create function private.role_rank(role text) returns integer

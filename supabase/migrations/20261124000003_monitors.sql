@@ -2,6 +2,20 @@
 -- Why:  a schedule changes at every check, a monitor only when a person or a transition changes it. Keeping them apart
 --       keeps monitors small, their version meaningful, and the API's reads away from the worker's writes.
 
+-- `404` or `200-299`, at least one and at most twenty of them. The worker reads them, so nothing else may stand there,
+-- whichever way it came in. Runs as the writer, who must be able to reach it.
+create function private.are_status_ranges(ranges text[]) returns boolean
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select cardinality(ranges) between 1 and 20 and array_ndims(ranges) = 1 and not exists (
+    select from unnest(ranges) as range
+    where range is null or range !~ '^[1-5][0-9]{2}(-[1-5][0-9]{2})?$' or left(range, 3) > right(range, 3)
+  )
+$$;
+revoke execute on function private.are_status_ranges(text[]) from public;
+grant execute on function private.are_status_ranges(text[]) to authenticated, service_role;
+
 create table public.monitors (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null references public.organisations (id) on delete cascade,
@@ -15,7 +29,7 @@ create table public.monitors (
   fail_threshold integer not null constraint monitors_fail_threshold check (fail_threshold between 1 and 20),
   recover_threshold integer not null constraint monitors_recover_threshold check (recover_threshold between 1 and 20),
   degraded_after_ms integer constraint monitors_degraded_after_ms check (degraded_after_ms between 1 and 60000),
-  expected_status text[] not null,
+  expected_status text[] not null constraint monitors_expected_status check (private.are_status_ranges(expected_status)),
   max_redirects integer not null constraint monitors_max_redirects check (max_redirects between 0 and 10),
   state text not null default 'new'
     constraint monitors_state check (state in ('new', 'up', 'degraded', 'pending', 'down', 'unknown')),
@@ -28,7 +42,6 @@ create table public.monitors (
   constraint monitors_retry_within_interval check (retry_interval_seconds <= interval_seconds)
 );
 create index monitors_by_organisation on public.monitors (org_id, created_at desc, id desc);
-create index monitors_by_age on public.monitors (created_at desc, id desc);
 
 alter table public.monitors enable row level security;
 revoke all on public.monitors from anon, authenticated;
@@ -40,13 +53,13 @@ grant update (name, target, interval_seconds, timeout_seconds, retry_interval_se
   recover_threshold, degraded_after_ms, expected_status, max_redirects, paused) on public.monitors to authenticated;
 
 create policy "members see their organisation's monitors" on public.monitors
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 create policy "editors create monitors" on public.monitors
-  for insert to authenticated with check (org_id in (select private.my_orgs('editor')));
+  for insert to authenticated with check (org_id = any (array(select private.my_orgs('editor'))));
 create policy "editors change monitors" on public.monitors
-  for update to authenticated using (org_id in (select private.my_orgs('editor')));
+  for update to authenticated using (org_id = any (array(select private.my_orgs('editor'))));
 create policy "editors delete monitors" on public.monitors
-  for delete to authenticated using (org_id in (select private.my_orgs('editor')));
+  for delete to authenticated using (org_id = any (array(select private.my_orgs('editor'))));
 
 -- When a monitor is due, who holds it, and the streak that the next verdict continues. `due_at` null: paused.
 create table private.monitor_schedules (
@@ -84,7 +97,7 @@ alter table public.intervals enable row level security;
 revoke all on public.intervals from anon, authenticated;
 grant select on public.intervals to authenticated;
 create policy "members see their monitors' history" on public.intervals
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 
 -- Writes one line into the ledger: from `at` on, the monitor was in `new_state`. Times never run backwards: an `at`
 -- before the open line's start is moved there, and a line of no length is replaced rather than kept.
@@ -122,10 +135,9 @@ begin
   end if;
   if new.paused and not old.paused then
     new.state := 'unknown';
+    new.state_since := now();
   elsif old.paused and not new.paused then
     new.state := 'new';
-  end if;
-  if new.state is distinct from old.state and new.state_since = old.state_since then
     new.state_since := now();
   end if;
   return new;
@@ -164,7 +176,7 @@ begin
     if exists (select from public.intervals where monitor_id = new.id and ended_at is null) then
       perform private.write_interval(new.id, new.org_id, 'unknown', now(), 'paused');
     end if;
-  elsif not new.paused then
+  elsif not new.paused and new.version <> old.version then
     update private.monitor_schedules
     set due_at = now(), lease_token = null, lease_until = null,
         failures = case when asks_something_else then 0 else failures end,

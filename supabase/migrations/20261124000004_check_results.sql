@@ -28,7 +28,7 @@ alter table public.check_results enable row level security;
 revoke all on public.check_results from anon, authenticated;
 grant select on public.check_results to authenticated;
 create policy "members see their monitors' results" on public.check_results
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 
 -- Makes the partition of one UTC day, unless it stands.
 create function private.ensure_check_results_day(day date) returns void
@@ -41,9 +41,12 @@ begin
   if to_regclass('private.' || partition_name) is not null then
     return;
   end if;
-  -- Two workers may find it missing at once; the second waits here and then sees that it stands.
+  -- Two workers may find it missing at once; the second waits here and then sees that it stands. It must look into the
+  -- table: to_regclass would repeat what it found before the wait.
   perform pg_advisory_xact_lock(hashtext('private.ensure_check_results_day'));
-  if to_regclass('private.' || partition_name) is not null then
+  if exists (
+    select from pg_catalog.pg_class where relname = partition_name and relnamespace = 'private'::regnamespace
+  ) then
     return;
   end if;
   execute format(
@@ -152,7 +155,7 @@ as $$
         and (before_at is null or (r.started_at <= before_at and (r.started_at < before_at or r.id < before_id)))
         and (with_outcome is null or r.outcome = with_outcome)
       order by r.started_at desc, r.id desc
-      limit max_rows
+      limit least(max_rows, 201)
     ) page
   ), '[]'::jsonb)
   from public.monitors m

@@ -23,7 +23,6 @@ create table public.incidents (
   )
 );
 create index incidents_by_organisation on public.incidents (org_id, opened_at desc, id desc);
-create index incidents_by_age on public.incidents (opened_at desc, id desc);
 create index incidents_by_monitor on public.incidents (monitor_id, opened_at desc, id desc);
 create unique index incidents_one_open_per_monitor on public.incidents (monitor_id) where resolved_at is null;
 
@@ -32,9 +31,9 @@ revoke all on public.incidents from anon, authenticated;
 grant select on public.incidents to authenticated;
 grant update (state) on public.incidents to authenticated;
 create policy "members see their organisation's incidents" on public.incidents
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 create policy "editors acknowledge and resolve incidents" on public.incidents
-  for update to authenticated using (org_id in (select private.my_orgs('editor')));
+  for update to authenticated using (org_id = any (array(select private.my_orgs('editor'))));
 
 create table public.incident_comments (
   id uuid primary key default gen_random_uuid(),
@@ -51,10 +50,10 @@ revoke all on public.incident_comments from anon, authenticated;
 grant select on public.incident_comments to authenticated;
 grant insert (org_id, incident_id, body) on public.incident_comments to authenticated;
 create policy "members read comments" on public.incident_comments
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 create policy "editors comment on their organisation's incidents" on public.incident_comments
   for insert to authenticated with check (
-    org_id in (select private.my_orgs('editor'))
+    org_id = any (array(select private.my_orgs('editor')))
     and author_id = (select auth.uid())
     and exists (select from public.incidents i where i.id = incident_id and i.org_id = incident_comments.org_id)
   );

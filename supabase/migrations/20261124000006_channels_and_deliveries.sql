@@ -12,21 +12,20 @@ create table public.channels (
   version integer not null default 1
 );
 create index channels_by_organisation on public.channels (org_id, created_at desc, id desc);
-create index channels_by_age on public.channels (created_at desc, id desc);
 alter table public.channels enable row level security;
 revoke all on public.channels from anon, authenticated;
 grant select, delete on public.channels to authenticated;
 create policy "members see their organisation's channels" on public.channels
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 create policy "editors delete channels" on public.channels
-  for delete to authenticated using (org_id in (select private.my_orgs('editor')));
+  for delete to authenticated using (org_id = any (array(select private.my_orgs('editor'))));
 create trigger append_event after insert or update or delete on public.channels
   for each row execute function private.append_event('channel');
 
 -- Signing secrets stand apart from channels, so that no query of a user can reach one.
 create table private.channel_secrets (
   channel_id uuid primary key references public.channels (id) on delete cascade,
-  secret text not null
+  secret text not null constraint channel_secrets_form check (secret ~ '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$')
 );
 alter table private.channel_secrets enable row level security;
 revoke all on private.channel_secrets from public, anon, authenticated;
@@ -45,12 +44,12 @@ create table public.deliveries (
   lease_until timestamptz,
   last_status_code integer,
   last_error text,
-  created_at timestamptz not null default now(),
+  -- Not now(), which is when the transaction began: one that waited for another's incident comes after it.
+  created_at timestamptz not null default clock_timestamp(),
   delivered_at timestamptz,
   constraint deliveries_pending_has_a_next_attempt check ((state = 'pending') = (next_attempt_at is not null))
 );
 create index deliveries_by_organisation on public.deliveries (org_id, created_at desc, id desc);
-create index deliveries_by_age on public.deliveries (created_at desc, id desc);
 create index deliveries_by_channel on public.deliveries (channel_id, created_at desc, id desc);
 create index deliveries_by_incident on public.deliveries (incident_id, created_at);
 create index deliveries_due on public.deliveries (next_attempt_at) where state = 'pending';
@@ -58,7 +57,7 @@ alter table public.deliveries enable row level security;
 revoke all on public.deliveries from anon, authenticated;
 grant select on public.deliveries to authenticated;
 create policy "members see what their organisation was told" on public.deliveries
-  for select to authenticated using (org_id in (select private.my_orgs()));
+  for select to authenticated using (org_id = any (array(select private.my_orgs())));
 
 -- Creates a webhook channel with its signing secret. PT404 where the caller is no member of the organisation, PT403
 -- where a viewer.
@@ -92,6 +91,16 @@ begin
 end
 $$;
 
+-- Notes in the event log what somebody did to a delivery: the worker's own writes to it are no events.
+create function private.note_delivery_event(delivery public.deliveries, what text) returns void
+language sql
+set search_path = ''
+as $$
+  insert into public.events (org_id, actor_kind, actor_id, type, subject_kind, subject_id, after)
+  values (delivery.org_id, 'user', (select auth.uid()), 'delivery.' || what, 'delivery', delivery.id,
+    to_jsonb(delivery) - 'payload' - 'lease_token' - 'lease_until')
+$$;
+
 -- Puts a test message for one channel into the outbox and answers with the delivery.
 create function public.test_channel(channel_id uuid) returns jsonb
 language plpgsql security definer
@@ -113,6 +122,7 @@ begin
     'channel', jsonb_build_object('id', channel.id, 'name', channel.name)
   ))
   returning * into created;
+  perform private.note_delivery_event(created, 'created');
   return to_jsonb(created);
 end
 $$;
@@ -132,14 +142,17 @@ begin
   set state = 'pending', attempts = 0, next_attempt_at = now(), delivered_at = null
   where id = retried.id
   returning * into retried;
+  perform private.note_delivery_event(retried, 'retried');
   return to_jsonb(retried);
 end
 $$;
 
 revoke execute on function public.create_channel(uuid, text, text, text, text), public.test_channel(uuid),
-  public.retry_delivery(uuid), private.require_role(uuid, text) from public, anon;
+  public.retry_delivery(uuid) from public, anon;
 grant execute on function public.create_channel(uuid, text, text, text, text), public.test_channel(uuid),
-  public.retry_delivery(uuid), private.require_role(uuid, text) to authenticated;
+  public.retry_delivery(uuid) to authenticated;
+revoke execute on function private.require_role(uuid, text), private.note_delivery_event(public.deliveries, text)
+  from public, anon, authenticated;
 
 -- What a receiver is told of an incident. Whole in itself: whoever gets it needs no second request.
 create function private.incident_payload(

@@ -60,8 +60,10 @@ $$;
 --    connect_ms, tls_ms, first_byte_ms, total_ms, remote_ip, tls_expires_at, state, state_since, failures, successes,
 --    streak_since, next_due_at, transitions: [{state, at, cause}], incident: {started_at, cause, summary, evidence} | null,
 --    recovered_at: time | null}
--- 1. Lock the schedules, in one order for every worker. 2. Keep every result, also one that decides nothing.
--- 3. Apply the verdicts whose lease still holds. 4. Give the leases back with the next due time.
+-- 1. Make the day that results fall on, where it is missing, before anything is locked.
+-- 2. Lock the monitors that change, then the schedules: the order in which a person's change takes them, so that
+--    neither waits for the other for ever. 3. Keep every result, also one that decides nothing.
+-- 4. Apply the verdicts whose lease still holds. 5. Give the leases back with the next due time.
 -- Written twice (an answer that was lost), it changes nothing the second time. Answers {now, counted}.
 create function public.record(batch jsonb) returns jsonb
 language plpgsql security definer
@@ -72,15 +74,24 @@ declare
   line jsonb;
   counted integer;
 begin
-  perform from private.monitor_schedules s
-  where s.monitor_id in (select (i ->> 'monitor_id')::uuid from jsonb_array_elements(batch) i)
-  order by s.monitor_id
-  for update;
-
   perform private.ensure_check_results_day(day)
   from (
     select distinct ((i ->> 'started_at')::timestamptz at time zone 'UTC')::date as day from jsonb_array_elements(batch) i
   ) days;
+
+  perform from public.monitors m
+  where m.id in (select (i ->> 'monitor_id')::uuid from jsonb_array_elements(batch) i)
+  order by m.id
+  for key share;
+  perform from public.monitors m
+  join jsonb_array_elements(batch) i on m.id = (i ->> 'monitor_id')::uuid
+  where m.state <> i ->> 'state' or i -> 'transitions' <> '[]'::jsonb
+  order by m.id
+  for no key update of m;
+  perform from private.monitor_schedules s
+  where s.monitor_id in (select (i ->> 'monitor_id')::uuid from jsonb_array_elements(batch) i)
+  order by s.monitor_id
+  for update;
 
   insert into public.check_results (id, org_id, monitor_id, started_at, region, outcome, counted, status_code, error_kind,
     error_detail, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, remote_ip, tls_expires_at)
@@ -195,7 +206,8 @@ begin
       lease_until = null
   from jsonb_to_recordset(batch) as i (id uuid, lease_token uuid, outcome text, status_code integer, error text,
     retry_in_seconds double precision)
-  where d.id = i.id and d.state = 'pending' and (d.lease_token = i.lease_token or i.outcome = 'delivered');
+  where d.id = i.id
+    and ((d.state = 'pending' and d.lease_token = i.lease_token) or (d.state <> 'delivered' and i.outcome = 'delivered'));
   get diagnostics settled = row_count;
   return jsonb_build_object('settled', settled);
 end

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from server.data.clients import Database
+from server.data.queries import call
 from server.http.pagination import PageQuery
 
 
@@ -20,4 +21,4 @@ def list_page(database: Database, monitor_id: UUID, page: PageQuery, outcome: st
         "with_outcome": outcome,
         "max_rows": page.limit + 1,
     }
-    return database.execute(database.rpc("monitor_checks", arguments))
+    return database.execute(call("monitor_checks", arguments))

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from server.data.clients import Database
+from server.data.queries import Statement, compiled, remembered, table
 from server.errors import NotFound
 from server.features.incidents.rules import IncidentState
 from server.http.pagination import PageQuery, paged
@@ -19,20 +20,25 @@ def list_page(
     database: Database, page: PageQuery, *, org_id: UUID | None, monitor_id: UUID | None, state: IncidentState | None
 ) -> bytes:
     """Return a page of incidents, filtered, as a JSON array."""
-    query = database.table("incidents").select(COLUMNS)
+    return database.execute(_page(page, org_id, monitor_id, state))
+
+
+@remembered
+def _page(page: PageQuery, org_id: UUID | None, monitor_id: UUID | None, state: IncidentState | None) -> Statement:
+    query = table("incidents").select(COLUMNS)
     if org_id is not None:
         query = query.eq("org_id", org_id)
     if monitor_id is not None:
         query = query.eq("monitor_id", monitor_id)
     if state is not None:
         query = query.eq("state", state)
-    return database.execute(paged(query, page, by="opened_at"))
+    return compiled(paged(query, page, by="opened_at"))
 
 
 def read(database: Database, incident_id: UUID) -> bytes:
     """Return one incident with its comments as a one-element JSON array. Raises NotFound."""
     query = (
-        database.table("incidents")
+        table("incidents")
         .select(COLUMNS, f"comments:incident_comments({COMMENT_COLUMNS})")
         .eq("id", incident_id)
         .order("created_at", foreign_table="comments")
@@ -44,7 +50,12 @@ def read(database: Database, incident_id: UUID) -> bytes:
 
 def read_for_writing(database: Database, incident_id: UUID) -> bytes:
     """Return one incident with the caller's role in its organisation, as a one-element JSON array. Raises NotFound."""
-    query = database.table("incidents").select(COLUMNS, "...organisations(my_role)").eq("id", incident_id).limit(1)
+    query = (
+        table("incidents")
+        .select(COLUMNS, "...organisations!incidents_org_id_fkey(my_role)")
+        .eq("id", incident_id)
+        .limit(1)
+    )
     return _present(database.execute(query))
 
 
@@ -52,7 +63,7 @@ def move(
     database: Database, incident_id: UUID, now: IncidentState, to: IncidentState, version: int | None
 ) -> bytes | None:
     """Move it on if it still stands where it was read; return it as a one-element JSON array, else None."""
-    query = database.table("incidents").update({"state": to}).eq("id", incident_id).eq("state", now)
+    query = table("incidents").update({"state": to}).eq("id", incident_id).eq("state", now)
     if version is not None:
         query = query.eq("version", version)
     rows = database.execute(query.select(COLUMNS))
@@ -62,7 +73,7 @@ def move(
 def comment(database: Database, incident_id: UUID, org_id: UUID, body: str) -> bytes:
     """Add a comment; return it as a one-element JSON array."""
     row = {"incident_id": str(incident_id), "org_id": str(org_id), "body": body}
-    return database.execute(database.table("incident_comments").insert(row).select(COMMENT_COLUMNS))
+    return database.execute(table("incident_comments").insert(row).select(COMMENT_COLUMNS))
 
 
 def _present(rows: bytes) -> bytes:

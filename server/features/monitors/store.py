@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from server.data.clients import Database
+from server.data.queries import Statement, compiled, remembered, table
 from server.errors import NotFound
 from server.features.monitors.rules import State
 from server.http.pagination import PageQuery, paged
@@ -16,37 +17,52 @@ COLUMNS = (
 
 def create(database: Database, row: dict[str, Any]) -> bytes:
     """Insert a monitor; return it as a one-element JSON array."""
-    return database.execute(database.table("monitors").insert(row).select(COLUMNS))
+    return database.execute(table("monitors").insert(row).select(COLUMNS))
 
 
 def list_page(
     database: Database, page: PageQuery, *, org_id: UUID | None, state: State | None, paused: bool | None
 ) -> bytes:
     """Return a page of monitors, filtered, as a JSON array."""
-    query = database.table("monitors").select(COLUMNS)
+    return database.execute(_page(page, org_id, state, paused))
+
+
+def read(database: Database, monitor_id: UUID) -> bytes:
+    """Return one monitor as a one-element JSON array. Raises NotFound."""
+    return _present(database.execute(_one(monitor_id)))
+
+
+@remembered
+def _page(page: PageQuery, org_id: UUID | None, state: State | None, paused: bool | None) -> Statement:
+    query = table("monitors").select(COLUMNS)
     if org_id is not None:
         query = query.eq("org_id", org_id)
     if state is not None:
         query = query.eq("state", state)
     if paused is not None:
         query = query.eq("paused", paused)
-    return database.execute(paged(query, page))
+    return compiled(paged(query, page))
 
 
-def read(database: Database, monitor_id: UUID) -> bytes:
-    """Return one monitor as a one-element JSON array. Raises NotFound."""
-    return _present(database.execute(database.table("monitors").select(COLUMNS).eq("id", monitor_id).limit(1)))
+@remembered
+def _one(monitor_id: UUID) -> Statement:
+    return compiled(table("monitors").select(COLUMNS).eq("id", monitor_id).limit(1))
 
 
 def read_for_writing(database: Database, monitor_id: UUID) -> bytes:
     """Return one monitor with the caller's role in its organisation, as a one-element JSON array. Raises NotFound."""
-    query = database.table("monitors").select(COLUMNS, "...organisations(my_role)").eq("id", monitor_id).limit(1)
+    query = (
+        table("monitors")
+        .select(COLUMNS, "...organisations!monitors_org_id_fkey(my_role)")
+        .eq("id", monitor_id)
+        .limit(1)
+    )
     return _present(database.execute(query))
 
 
 def update(database: Database, monitor_id: UUID, changes: dict[str, Any], version: int | None) -> bytes | None:
     """Change it; return it as a one-element JSON array, or None where it is gone or has moved past `version`."""
-    query = database.table("monitors").update(changes).eq("id", monitor_id)
+    query = table("monitors").update(changes).eq("id", monitor_id)
     if version is not None:
         query = query.eq("version", version)
     rows = database.execute(query.select(COLUMNS))
@@ -55,7 +71,7 @@ def update(database: Database, monitor_id: UUID, changes: dict[str, Any], versio
 
 def delete(database: Database, monitor_id: UUID, version: int | None) -> bool:
     """Delete it with its history; return False where it is gone already or has moved past `version`."""
-    query = database.table("monitors").delete().eq("id", monitor_id)
+    query = table("monitors").delete().eq("id", monitor_id)
     if version is not None:
         query = query.eq("version", version)
     return database.execute(query.select("id")) != b"[]"

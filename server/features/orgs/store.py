@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from server.data.clients import Database
+from server.data.queries import call, table
 from server.errors import NotFound
 from server.http.pagination import PageQuery, paged
 
@@ -11,31 +12,29 @@ COLUMNS = ("id", "name", "my_role", "created_at", "updated_at", "version")
 
 def create(database: Database, name: str) -> bytes:
     """Create an organisation with the caller as its owner; return it as a JSON object."""
-    return database.execute(database.rpc("create_organisation", {"name": name}))
+    return database.execute(call("create_organisation", {"name": name}))
 
 
 def list_page(database: Database, page: PageQuery) -> bytes:
     """Return the caller's organisations as a JSON array."""
-    return database.execute(paged(database.table("organisations").select(*COLUMNS), page))
+    return database.execute(paged(table("organisations").select(*COLUMNS), page))
 
 
 def read(database: Database, org_id: UUID) -> bytes:
     """Return one organisation as a one-element JSON array. Raises NotFound."""
-    return _present(database.execute(database.table("organisations").select(*COLUMNS).eq("id", org_id).limit(1)))
+    return _present(database.execute(table("organisations").select(*COLUMNS).eq("id", org_id).limit(1)))
 
 
 def rename(database: Database, org_id: UUID, name: str, version: int | None) -> bytes | None:
-    """Rename it; return it as a one-element JSON array, or None where it has moved past `version`."""
-    query = database.table("organisations").update({"name": name}).eq("id", org_id)
-    if version is not None:
-        query = query.eq("version", version)
-    rows = database.execute(query.select(*COLUMNS))
-    return None if rows == b"[]" else rows
+    """Rename it; return it as a JSON object, or None where it has moved past `version`."""
+    arguments = {"org_id": str(org_id), "name": name, "expected_version": version}
+    renamed = database.execute(call("rename_organisation", arguments))
+    return None if renamed == b"null" else renamed
 
 
 def delete(database: Database, org_id: UUID, version: int | None) -> None:
     """Delete it with all that is in it. Raises NotFound, Forbidden, PreconditionFailed."""
-    database.execute(database.rpc("delete_organisation", {"org_id": str(org_id), "expected_version": version}))
+    database.execute(call("delete_organisation", {"org_id": str(org_id), "expected_version": version}))
 
 
 def _present(rows: bytes) -> bytes:

@@ -4,7 +4,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,10 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from server.egress import Egress
-
-# As socket.getaddrinfo: a host and a port in, tuples of family, kind, protocol, name and address out.
-Resolve = Callable[..., Sequence[tuple[int, int, int, str, Any]]]
+from server.egress import Egress, Resolve
 
 
 class AddressRefusedError(Exception):
@@ -40,8 +38,7 @@ class Route:
     """One delivery's connections, and the time they may take altogether.
 
     Use as a context manager. `requests` bounds single reads only, and a receiver that drips a byte a second would
-    hold it for hours: at the deadline every connection is shut down, whatever it was doing. (A name's resolution
-    cannot be interrupted; the system's resolver bounds it.)
+    hold it for hours: at the deadline every connection is shut down, whatever it was doing.
     """
 
     def __init__(self, egress: Egress, *, connect_seconds: float, total_seconds: float, resolve: Resolve) -> None:
@@ -62,6 +59,7 @@ class Route:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._timer.cancel()
         with self._lock:
+            self._shut_down()
             for watched in self._watched:
                 watched.close()
             self._watched.clear()
@@ -72,12 +70,9 @@ class Route:
         Resolves once, and connects to the very addresses that were judged. Raises AddressRefusedError,
         UnresolvableError or UnreachableError.
         """
-        try:
-            found = self._resolve(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise UnresolvableError(host) from error
+        found = self._look_up(host, port)
         refused: list[str] = []
-        failure: OSError | None = None
+        failure: str | None = None
         for family, kind, protocol, _, address in found:
             if not self._egress.permits(_written(address)):
                 refused.append(_written(address))
@@ -85,16 +80,35 @@ class Route:
             try:
                 return self._connect(family, kind, protocol, address)
             except OSError as error:
-                failure = error
+                failure = error.strerror or "timed out"
         if failure is None:
             raise AddressRefusedError(refused)
-        raise UnreachableError(failure.strerror or "timed out") from failure
+        raise UnreachableError(failure)
+
+    def _look_up(self, host: str, port: int) -> Sequence[tuple[int, int, int, str, Any]]:
+        # In a thread that can be left behind: the system's resolver knows no deadline, and may take far longer.
+        answer: Future[Sequence[tuple[int, int, int, str, Any]]] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._resolve(host, port, type=socket.SOCK_STREAM))
+            except Exception as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True, name="look-up").start()
+        try:
+            return answer.result(self._left_seconds())
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+            raise UnresolvableError(host) from error
+
+    def _left_seconds(self) -> float:
+        return max(0.001, self._deadline - time.monotonic())
 
     def _connect(self, family: int, kind: int, protocol: int, address: Any) -> socket.socket:
         opened = socket.socket(family, kind, protocol)
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            opened.settimeout(max(0.001, min(self._connect_seconds, self._deadline - time.monotonic())))
+            opened.settimeout(min(self._connect_seconds, self._left_seconds()))
             opened.connect(address)
             self._watch(opened)
         except BaseException:
@@ -112,11 +126,14 @@ class Route:
     def _expire(self) -> None:
         with self._lock:
             self.expired = True
-            for watched in self._watched:
-                try:
-                    watched.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # the other side was quicker
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        for watched in self._watched:
+            try:
+                watched.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # the other side was quicker
 
 
 class RouteAdapter(HTTPAdapter):

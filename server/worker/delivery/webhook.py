@@ -17,11 +17,10 @@ import requests
 import urllib3
 
 from server.details import clean_detail
-from server.egress import Egress
+from server.egress import Egress, Resolve
 from server.worker.delivery.outcome import Delivered, Failed
 from server.worker.delivery.route import (
     AddressRefusedError,
-    Resolve,
     Route,
     RouteAdapter,
     UnreachableError,
@@ -97,10 +96,10 @@ class WebhookSender:
         adapter = RouteAdapter(route, self._tls)
         try:
             timeouts = (self._connect_seconds, self._read_seconds)
-            response = adapter.send(request.prepare(), stream=True, timeout=timeouts)
-            if route.expired:  # http.client takes a head that was cut off for a whole one
-                raise TimeoutError
-            return judge(response.status_code, response.headers.get("retry-after"), _read_start(response), now)
+            with adapter.send(request.prepare(), stream=True, timeout=timeouts) as response:
+                if route.expired:  # http.client takes a head that was cut off for a whole one
+                    raise TimeoutError
+                return judge(response.status_code, response.headers.get("retry-after"), _read_start(response), now)
         finally:
             adapter.close()
 

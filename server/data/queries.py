@@ -1,0 +1,79 @@
+"""What to ask PostgREST, written with supabase-py's query builder, and knowing nothing of who asks.
+
+A query is compiled once into a `Statement`, and any caller may execute it: identity is added when it is sent
+(`data/clients.py`). So statements can be remembered like prepared ones, which saves a fifth of a read's CPU
+(docs/decisions.md), and nothing that is remembered can carry a token.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from httpx import Headers, QueryParams
+from postgrest import SyncPostgrestClient
+
+_ORIGIN: Final = "http://postgrest"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One request to PostgREST: `target` is path and query; `headers` are the builder's own, such as Prefer."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    content: bytes | None
+
+
+class _Compiler:
+    """Stands where the builder expects an httpx.Client, and returns the request instead of sending it.
+
+    tests/http/test_queries.py pins what the builder asks of it.
+    """
+
+    auth = None
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None,
+        params: QueryParams,
+        headers: Headers,
+        auth: object,
+    ) -> Statement:
+        """Return the request; the signature is httpx.Client.request's, as far as the builder uses it."""
+        target = url.removeprefix(_ORIGIN)
+        return Statement(method, f"{target}?{params}" if params else target, tuple(headers.multi_items()), content)
+
+
+_client = SyncPostgrestClient(
+    _ORIGIN,
+    headers={},
+    http_client=_Compiler(),  # type: ignore[arg-type]  # stands in for httpx.Client
+    retry_enabled=False,
+)
+del _client.headers["X-Client-Info"]
+
+
+def table(name: str) -> Any:
+    """Start a query of a table or view with supabase-py's builder."""
+    return _client.from_(name)
+
+
+def call(function: str, arguments: dict[str, Any]) -> Statement:
+    """Return the call of a database function."""
+    return compiled(_client.rpc(function, arguments))
+
+
+# For functions that build the statements of what clients ask again and again: their arguments are few and hashable.
+remembered = lru_cache(maxsize=4096)
+
+
+def compiled(query: Any) -> Statement:
+    """Return what a query of the builder asks, ready to be executed by anybody, any number of times."""
+    # The builder's own execute() would parse the body with the slow json module and drop the status of an error; its
+    # send(), one step below, hands the finished request to the session.
+    statement: Statement = query.request.send(Headers())
+    return statement

@@ -73,5 +73,5 @@ class Supabase:
         """Tell whether PostgREST and Postgres answer. Raises an AppError where they do not, or the key is wrong."""
         stranger = Database(self._session, self._rest_url, (("apikey", self._publishable_key),))
         with suppress(Forbidden):  # a stranger may read nothing, and only a working database says so
-            stranger.execute(table("organisations").select("id").limit(1))
+            return stranger.execute(table("organisations").select("id").limit(1)).startswith(b"[")
         return True

@@ -75,7 +75,7 @@ def _move(call: Call, incident_id: UUID, to: IncidentState) -> Reply:
     if call.version is not None and call.version != incident.version:
         raise PreconditionFailed
     if incident.state == to:
-        return replies.shaped(Incident.model_validate(incident, from_attributes=True))
+        return replies.shaped(Incident.model_validate(incident.model_dump()))
     if not rules.may_move(incident.state, to):
         raise Conflict("The incident has been resolved already.", code="incident_resolved")
     moved = store.move(call.database, incident_id, incident.state, to, call.version)

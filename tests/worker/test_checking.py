@@ -1,0 +1,235 @@
+"""Checks from due to recorded, over a database that fails as told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from server.data.privileged import Privileged
+from server.errors import (
+    AppError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    TimedOut,
+    Unauthenticated,
+    Unavailable,
+)
+from server.worker import checking
+from server.worker.checking import MAX_BATCH, MAX_CLAIM, MAX_IN_FLIGHT, Checking
+from server.worker.clock import DatabaseClock
+from server.worker.store import WorkerStore
+from tests.worker.fakes import NOW, FakeProber, FakeStore, in_thread, make_check, until
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between tries; what is tried, and how often, stays."""
+    for name in ("POLL_SECONDS", "RETRY_SECONDS", "BATCH_WINDOW_SECONDS"):
+        monkeypatch.setattr(checking, name, 0.01)
+
+
+class Run:
+    """A running Checking, and the levers to stop it."""
+
+    def __init__(self, store: FakeStore, prober: FakeProber) -> None:
+        self.stopping = asyncio.Event()
+        self._stopped_probing = asyncio.Event()
+        subject = Checking(store, prober, DatabaseClock(lambda: 0.0), in_thread)
+        self.probing = asyncio.create_task(self._probe(subject))
+        self.recording = asyncio.create_task(subject.record_results(self._stopped_probing))
+
+    async def _probe(self, subject: Checking) -> None:
+        await subject.claim_and_probe(self.stopping)
+        self._stopped_probing.set()
+
+    async def end(self) -> None:
+        self.stopping.set()
+        async with asyncio.timeout(20):
+            await asyncio.gather(self.probing, self.recording)
+
+
+@asynccontextmanager
+async def running(store: FakeStore, prober: FakeProber) -> AsyncIterator[Run]:
+    run = Run(store, prober)
+    yield run
+    await run.end()
+
+
+def test_every_check_that_is_due_is_recorded_once():
+    async def scene() -> None:
+        store = FakeStore(due=450)
+        due = {check.monitor_id for check in store.due}
+        async with running(store, FakeProber()):
+            await until(lambda: len(store.recorded) == 450)
+        assert set(store.recorded) == due
+        assert max(store.batches) <= MAX_BATCH
+        assert len(store.batches) < 450, "results are written together"
+
+    asyncio.run(scene())
+
+
+def test_claims_never_exceed_the_room():
+    async def scene() -> None:
+        store, prober = FakeStore(due=500), FakeProber(held=True)
+        async with running(store, prober):
+            await until(lambda: prober.running == MAX_IN_FLIGHT)
+            await asyncio.sleep(0.05)  # time in which a greedy worker would claim more
+            assert prober.most_running == MAX_IN_FLIGHT
+            assert len(store.due) == 500 - MAX_IN_FLIGHT, "what cannot start now is left to others"
+            prober.let_go.set()
+            await until(lambda: len(store.recorded) == 500)
+        assert max(store.asked_for) <= MAX_CLAIM
+        assert prober.most_running <= MAX_IN_FLIGHT
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("error", [Unavailable, TimedOut, Unauthenticated, Forbidden, NotFound])
+def test_while_the_database_is_away_results_wait_and_none_is_lost(error: type[AppError]):
+    async def scene() -> None:
+        store = FakeStore(due=20)
+        store.refusals = [error(reason="away") for _ in range(7)]
+        async with running(store, FakeProber()):
+            await until(lambda: len(store.recorded) == 20)
+        assert len(set(store.recorded)) == 20
+        assert store.refusals == []
+
+    asyncio.run(scene())
+
+
+def test_what_was_not_claimed_is_claimed_when_the_database_is_back():
+    async def scene() -> None:
+        store = FakeStore(due=3)
+        store.claim_refusals = [Unavailable(reason="away"), Forbidden(reason="wrong key")]
+        async with running(store, FakeProber()):
+            await until(lambda: len(store.recorded) == 3)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("error", [InvalidInput, Conflict, AppError])
+def test_a_result_that_the_database_refuses_costs_no_other_one(error: type[AppError]):
+    async def scene() -> None:
+        store = FakeStore(due=12)
+        poisoned, *others = [check.monitor_id for check in store.due]
+        store.poison = {poisoned: error(reason="not acceptable")}
+        async with running(store, FakeProber()):
+            await until(lambda: len(store.recorded) == 11)
+        assert set(store.recorded) == set(others)
+
+    asyncio.run(scene())
+
+
+def test_a_conflict_that_passes_costs_nothing():
+    async def scene() -> None:
+        store = FakeStore(due=1)
+        store.refusals = [Conflict(reason="40P01") for _ in range(3)]
+        async with running(store, FakeProber()):
+            await until(lambda: len(store.recorded) == 1)
+
+    asyncio.run(scene())
+
+
+def test_stopping_finishes_what_runs_and_claims_no_more():
+    async def scene() -> None:
+        store, prober = FakeStore(due=5), FakeProber(held=True)
+        run = Run(store, prober)
+        await until(lambda: prober.running == 5)
+        run.stopping.set()
+        store.due = [make_check()]
+        await asyncio.sleep(0.05)  # time in which a worker that does not listen would claim it
+        assert len(store.due) == 1
+        assert not run.recording.done()
+        prober.let_go.set()
+        await run.end()
+        assert len(store.recorded) == 5
+
+    asyncio.run(scene())
+
+
+def test_stopping_waits_for_results_that_cannot_be_written_yet():
+    async def scene() -> None:
+        store = FakeStore(due=2)
+        store.refusals = [Unavailable(reason="away") for _ in range(10)]
+        run = Run(store, FakeProber())
+        await until(lambda: store.attempts > 0)
+        await run.end()
+        assert len(store.recorded) == 2
+
+    asyncio.run(scene())
+
+
+def test_a_check_that_breaks_the_probe_itself_stops_nothing(caplog: pytest.LogCaptureFixture):
+    async def scene() -> None:
+        store, prober = FakeStore(due=3), FakeProber()
+        store.due.append(make_check(target="http://odd.example.com/"))
+        prober.breaks_at = {"http://odd.example.com/"}
+        async with running(store, prober):
+            await until(lambda: len(store.recorded) == 3)
+
+    asyncio.run(scene())
+    assert "a check could not be run" in caplog.text
+
+
+def test_what_is_recorded_of_a_failure_names_cause_streak_and_next_check():
+    async def scene() -> dict[str, Any]:
+        seen: list[dict[str, Any]] = []
+
+        class Listening(FakeStore):
+            def record(self, items: list[dict[str, Any]]) -> None:
+                seen.extend(items)
+                super().record(items)
+
+        store = Listening()
+        since = "2026-03-01T11:59:45Z"
+        store.due = [
+            make_check(target="http://x/down", state="pending", ledger_state="up", failures=1, streak_since=since)
+        ]
+        async with running(store, FakeProber()):
+            await until(lambda: bool(seen))
+        return seen[0]
+
+    item = asyncio.run(scene())
+    assert (item["outcome"], item["error_kind"], item["state"], item["failures"]) == ("down", "connect", "down", 2)
+    assert item["streak_since"] == item["state_since"] == item["incident"]["started_at"] == "2026-03-01T11:59:45+00:00"
+    assert item["incident"]["evidence"]["failures_in_a_row"] == 2
+    assert [(line["state"], line["at"]) for line in item["transitions"]] == [("down", "2026-03-01T11:59:45+00:00")]
+    assert item["next_due_at"] > NOW.isoformat()
+    orjson.dumps(item)
+
+
+class Speaking:
+    """Answers every privileged call with the same bytes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self._answer
+
+
+@pytest.mark.parametrize("answer", [b"<html>Bad gateway</html>", b"", b"null", b'{"now": "2026-03-01T', b"[]"])
+def test_an_answer_that_is_none_counts_as_no_answer(answer: bytes):
+    store = WorkerStore(cast("Privileged", Speaking(answer)), "test")
+    for call in (
+        lambda: store.claim_checks(1, 1),
+        lambda: store.record([]),
+        lambda: store.claim_deliveries(1, 1),
+        lambda: store.settle([]),
+    ):
+        with pytest.raises(Unavailable):
+            call()
+
+
+def test_a_claim_that_cannot_be_read_costs_no_other_one(caplog: pytest.LogCaptureFixture):
+    good = make_check().model_dump(mode="json")
+    odd = good | {"expected_status": [None]}
+    answer = orjson.dumps({"now": "2026-03-01T12:00:00Z", "checks": [odd, good]})
+    claims = WorkerStore(cast("Privileged", Speaking(answer)), "test").claim_checks(2, 20)
+    assert [str(check.monitor_id) for check in claims.checks] == [good["monitor_id"]]
+    assert "a claim cannot be read" in caplog.text

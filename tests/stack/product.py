@@ -1,5 +1,6 @@
 """The product as it runs: the API and the worker as processes of their own, and the world that they watch and tell."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,7 +137,7 @@ class Target:
         """Answer 200 to everything."""
 
         class Fine(_Quiet):
-            def do_GET(self) -> None:  # noqa: N802  the name that http.server calls
+            def do_GET(self) -> None:
                 self.answer(200, b"fine")
 
         self._server = _serve(Fine, self.port)
@@ -146,6 +148,55 @@ class Target:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+
+class Website:
+    """A website with many pages. It counts visits, and answers as `statuses` say of a page: 200 where they say nothing.
+
+    `seconds` is how long an answer takes. While it is held, no visit is answered.
+    """
+
+    def __init__(self) -> None:
+        self.visits: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.statuses: dict[str, int] = {}
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+        self._open = threading.Event()
+        self._open.set()
+        outer = self
+
+        class Page(_Quiet):
+            def do_GET(self) -> None:
+                with outer._lock:
+                    outer.visits[self.path] += 1
+                outer._open.wait(60)
+                time.sleep(outer.seconds)
+                with contextlib.suppress(OSError):  # the visitor may be dead by now
+                    self.answer(outer.statuses.get(self.path, 200), b"")
+                    with outer._lock:
+                        outer.answered[self.path] += 1
+
+        self._server = _serve(Page, free_port())
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a page."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def hold(self) -> None:
+        """Answer nobody until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Answer everybody who waits."""
+        self._open.set()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self.release()
+        self._server.shutdown()
+        self._server.server_close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +223,7 @@ class Receiver:
         outer = self
 
         class Endpoint(_Quiet):
-            def do_POST(self) -> None:  # noqa: N802  the name that http.server calls
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 with outer._lock:
                     outer.received.append(Received({k.lower(): v for k, v in self.headers.items()}, body))

@@ -1,0 +1,242 @@
+"""A stranger learns nothing: on every route, a foreign id is answered exactly like one that does not exist.
+
+The routes come from the inventory (`server.app.all_operations`): one without a case here fails.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import psycopg
+import pytest
+import requests
+
+from server.app import all_operations
+from server.http.routing import Operation
+from tests.stack.conftest import EmbeddedSupabase, User, sign_up_at
+from tests.stack.product import Api, running_api
+from tests.stack.sql import value
+
+CLOSED = {operation.name: operation for operation in all_operations() if not operation.is_public}
+# What two answers may differ in although they tell the same.
+OF_THE_MOMENT = {"date", "x-request-id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How a route is tried. `names` are the parameters of its path, query or body that hold ids, and of what."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    editors_only: bool = True
+
+
+MONITOR, INCIDENT = {"monitor_id": "monitor"}, {"incident_id": "incident"}
+CHANNEL, ORG = {"channel_id": "channel"}, {"org_id": "org"}
+DRAFT = {"name": "mine", "target": "http://127.0.0.1:1/"}
+CASES = {
+    "create_monitor": Case(ORG, DRAFT),
+    "list_monitors": Case(ORG),
+    "read_monitor": Case(MONITOR),
+    "update_monitor": Case(MONITOR, {"name": "taken over"}),
+    "delete_monitor": Case(MONITOR),
+    "pause_monitor": Case(MONITOR),
+    "resume_monitor": Case(MONITOR),
+    "preview_monitor": Case(body={"target": "http://127.0.0.1:1/"}, editors_only=False),
+    "list_checks": Case(MONITOR),
+    "read_uptime": Case(MONITOR),
+    "list_incidents": Case(ORG | MONITOR),
+    "read_incident": Case(INCIDENT),
+    "acknowledge_incident": Case(INCIDENT),
+    "resolve_incident": Case(INCIDENT),
+    "comment_on_incident": Case(INCIDENT, {"body": "hello"}),
+    "create_channel": Case(ORG, {"name": "mine", "url": "http://127.0.0.1:1/"}),
+    "list_channels": Case(ORG),
+    "delete_channel": Case(CHANNEL),
+    "test_channel": Case(CHANNEL),
+    "list_deliveries": Case(ORG | CHANNEL | INCIDENT),
+    "retry_delivery": Case({"delivery_id": "delivery"}),
+    "create_org": Case(body={"name": "New"}, editors_only=False),
+    "list_orgs": Case(),
+    "read_org": Case(ORG),
+    "rename_org": Case(ORG, {"name": "taken over"}),
+    "delete_org": Case(ORG),
+    "read_me": Case(),
+}
+LISTS = [name for name, operation in CLOSED.items() if operation.list_of and "<" not in operation.path]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Somebody's organisation with one of each thing in it, a viewer of it, and a stranger with one of their own."""
+
+    owner: Api
+    viewer: Api
+    stranger: Api
+    ids: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API over a stack without a worker: nothing changes between two answers."""
+    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def scene(quiet_api: Api, own_supabase: EmbeddedSupabase, connection: psycopg.Connection) -> Scene:
+    people = [sign_up_at(own_supabase) for _ in range(3)]
+    owner, viewer, stranger = (quiet_api.as_user(each.access_token) for each in people)
+    ids = furnish(owner, connection)
+    furnish(stranger, connection)
+    connection.execute(
+        "insert into memberships (org_id, user_id, role) values (%s, %s, 'viewer')", [ids["org"], people[1].id]
+    )
+    return Scene(owner, viewer, stranger, ids)
+
+
+def test_every_closed_route_has_a_case_and_names_each_id_that_it_takes():
+    assert set(CASES) == set(CLOSED)
+    for name, operation in CLOSED.items():
+        takes = set(re.findall(r"<uuid:(\w+)>", operation.path))
+        for model in (operation.query, operation.body):
+            takes |= {field for field in model.model_fields if field.endswith("_id")} if model else set()
+        assert set(CASES[name].names) == takes, name
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].names])
+@pytest.mark.parametrize(
+    "headers", [{}, {"If-Match": '"1.x"'}, {"If-None-Match": "*"}], ids=["", "if match", "if none"]
+)
+def test_a_foreign_id_is_answered_like_an_absent_one(scene: Scene, name: str, headers: dict[str, str]):
+    absent = {thing: str(uuid4()) for thing in scene.ids}
+    for parameter in CASES[name].names:
+        foreign = send(scene.stranger, name, scene.ids, only=parameter, headers=headers)
+        nothing = send(scene.stranger, name, absent, only=parameter, headers=headers)
+        assert seen(foreign) == seen(nothing), parameter
+        assert "my_role" not in foreign.text
+        if not CLOSED[name].list_of or "<" in CLOSED[name].path:
+            assert foreign.status_code in {404, 422}, foreign.text
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_shows_nothing_of_anybody_else(scene: Scene, name: str):
+    listed = scene.stranger.ask("GET", CLOSED[name].path)["data"]
+    assert listed, "the stranger has things of their own"
+    for parameter in CASES[name].names:
+        filtered = send(scene.stranger, name, scene.ids, only=parameter)
+        assert filtered.json() == {"data": [], "next_cursor": None}
+    for thing in scene.ids.values():
+        assert thing not in str(listed)
+
+
+def test_a_stranger_reads_of_themselves_alone(scene: Scene):
+    me = scene.stranger.ask("GET", "/v1/me")
+    assert scene.ids["org"] not in str(me)
+    assert [membership["role"] for membership in me["memberships"]] == ["owner"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_viewer_reads_everything_and_writes_nothing(scene: Scene, name: str):
+    answer = send(scene.viewer, name, scene.ids)
+    if CLOSED[name].method == "GET":
+        assert answer.status_code == 200, answer.text
+        if name in LISTS:
+            assert answer.json()["data"], "a viewer sees what there is"
+    elif CASES[name].editors_only:
+        assert answer.status_code == 403, answer.text
+        assert answer.json()["code"] == "forbidden"
+    else:
+        assert answer.ok, answer.text
+
+
+def test_nothing_of_all_this_has_changed_anything(scene: Scene):
+    assert scene.owner.ask("GET", f"/v1/orgs/{scene.ids['org']}")["version"] == 1
+    assert scene.owner.ask("GET", f"/v1/monitors/{scene.ids['monitor']}")["version"] == 1
+    incident = scene.owner.ask("GET", f"/v1/incidents/{scene.ids['incident']}")
+    assert (incident["state"], len(incident["comments"])) == ("open", 1)
+    assert len(scene.owner.ask("GET", "/v1/channels")["data"]) == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("role", ["service_role", "anon", "postgres", None])
+def test_only_a_signed_in_users_token_opens_a_route(
+    scene: Scene, quiet_api: Api, own_supabase: EmbeddedSupabase, name: str, role: str | None
+):
+    wrong = quiet_api.as_user(mint(own_supabase, sub=str(uuid4()), role=role)) if role else quiet_api
+    refused = send(wrong, name, scene.ids)
+    assert refused.status_code == 401, refused.text
+    assert refused.json()["code"] == "unauthenticated"
+    assert refused.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_keys_of_the_project_are_no_users(quiet_api: Api, own_supabase: EmbeddedSupabase):
+    for key in (own_supabase.secret_key, own_supabase.publishable_key):
+        assert quiet_api.as_user(key).send("GET", "/v1/me").status_code == 401
+
+
+def test_an_anonymous_user_founds_nothing_and_runs_no_checks(quiet_api: Api, own_supabase: EmbeddedSupabase):
+    user: User = sign_up_at(own_supabase)
+    anonymous = quiet_api.as_user(mint(own_supabase, sub=str(user.id), role="authenticated", is_anonymous=True))
+    assert anonymous.ask("GET", "/v1/me")["is_anonymous"] is True
+    refused = anonymous.send("POST", "/v1/orgs", json={"name": "Mine"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "anonymous_users_create_nothing")
+    assert anonymous.send("POST", "/v1/monitors/preview", json={"target": "http://127.0.0.1:1/"}).status_code == 403
+    assert anonymous.ask("GET", "/v1/orgs")["data"] == []
+
+
+def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
+    """Put one of each thing into an organisation of their own; return the ids."""
+    org = owner.ask("POST", "/v1/orgs", json={"name": "Acme"})["id"]
+    monitor = owner.ask("POST", "/v1/monitors", json=DRAFT)["id"]
+    channel = owner.ask("POST", "/v1/channels", json={"name": "hook", "url": "http://127.0.0.1:1/"})["id"]
+    incident = value(
+        connection,
+        "insert into incidents (org_id, monitor_id, cause, summary, evidence, started_at)"
+        " values (%s, %s, 'connect', 'could not connect', '{}', now()) returning id::text",
+        [org, monitor],
+    )
+    owner.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
+    (delivery,) = owner.ask("GET", f"/v1/deliveries?incident_id={incident}")["data"]
+    return {"org": org, "monitor": monitor, "channel": channel, "incident": incident, "delivery": delivery["id"]}
+
+
+def send(
+    api: Api, name: str, ids: Mapping[str, str], *, only: str | None = None, headers: Mapping[str, str] | None = None
+) -> requests.Response:
+    """Try a route with these ids: those in its path always, in its query or body all of them or `only` one."""
+    operation, case = CLOSED[name], CASES[name]
+    path, more = operation.path, {}
+    body = dict(case.body) if case.body is not None else None
+    for parameter, thing in case.names.items():
+        if f"<uuid:{parameter}>" in path:
+            path = path.replace(f"<uuid:{parameter}>", ids[thing])
+        elif only in (None, parameter):
+            if is_in_query(operation, parameter):
+                more[parameter] = ids[thing]
+            else:
+                body = (body or {}) | {parameter: ids[thing]}
+    return api.send(operation.method, path, params=more, json=body, headers=dict(headers or {}))
+
+
+def is_in_query(operation: Operation, parameter: str) -> bool:
+    return operation.query is not None and parameter in operation.query.model_fields
+
+
+def seen(answer: requests.Response) -> tuple[int, dict[str, str], Any]:
+    """Return what somebody can tell two answers apart by; ids that they sent themselves are none of it."""
+    headers = {key.lower(): text for key, text in answer.headers.items() if key.lower() not in OF_THE_MOMENT}
+    body = answer.json() if answer.content else None
+    if isinstance(body, dict):
+        body.pop("request_id", None)
+    return answer.status_code, headers, body
+
+
+def mint(supabase: EmbeddedSupabase, **claims: Any) -> str:
+    """Sign claims as the stack's Auth would."""
+    now = int(time.time())
+    return jwt.encode({"aud": "authenticated", "iat": now, "exp": now + 600, **claims}, supabase.jwt_secret, "HS256")

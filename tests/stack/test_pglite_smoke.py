@@ -1,0 +1,30 @@
+"""What `make run` has: the same product over PGlite, in short."""
+
+from tests.stack.conftest import EmbeddedSupabase, sign_up_at
+from tests.stack.product import Receiver, Target, eventually, running_api, running_worker
+
+
+def test_the_product_works_on_pglite_as_well(embedded_pglite: EmbeddedSupabase, tmp_path):
+    target, receiver = Target(), Receiver()
+    target.start()
+    try:
+        with running_api(embedded_pglite, tmp_path) as api, running_worker(embedded_pglite, tmp_path):
+            mine = api.as_user(sign_up_at(embedded_pglite).access_token)
+            org = mine.ask("POST", "/v1/orgs", json={"name": "Acme"})
+            channel = mine.ask("POST", "/v1/channels", json={"name": "hook", "url": receiver.url})
+            draft = {"name": "site", "target": target.url, "interval_seconds": 5, "expected_status": ["200", "204"]}
+            monitor = mine.ask("POST", "/v1/monitors", json=draft)
+            assert (monitor["org_id"], monitor["expected_status"]) == (org["id"], ["200", "204"])
+            here = f"/v1/monitors/{monitor['id']}"
+            eventually(lambda: mine.ask("GET", here)["state"] == "up", "the monitor is not up", within_seconds=40)
+            mine.ask("POST", f"/v1/channels/{channel['id']}/test")
+            eventually(lambda: receiver.of_type("channel.test"), "the test was not delivered", within_seconds=40)
+            assert [each["id"] for each in mine.ask("GET", "/v1/monitors")["data"]] == [monitor["id"]]
+            assert mine.ask("GET", here + "/checks")["data"][0]["outcome"] == "up"
+            assert mine.ask("GET", here + "/uptime")["uptime_ratio"] == 1
+            stranger = api.as_user(sign_up_at(embedded_pglite).access_token)
+            assert stranger.send("GET", here).status_code == 404
+            assert stranger.ask("GET", "/v1/monitors")["data"] == []
+    finally:
+        target.stop()
+        receiver.close()

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
@@ -174,13 +174,13 @@ class WorkerStore:
             "lease_token": str(claimed.lease_token),
             "region": self._region,
             "state": standing.state,
-            "state_since": verdict.state_since.isoformat(),
+            "state_since": _text(verdict.state_since),
             "failures": standing.failures,
             "successes": standing.successes,
             "streak_since": _text(standing.streak_since),
-            "next_due_at": due_at.isoformat(),
+            "next_due_at": _text(due_at),
             "transitions": [
-                {"state": line.state, "at": line.at.isoformat(), "cause": line.cause} for line in verdict.transitions
+                {"state": line.state, "at": _text(line.at), "cause": line.cause} for line in verdict.transitions
             ],
             "incident": self._incident(claimed, seen, verdict),
             "recovered_at": _text(verdict.closes_incident_at),
@@ -190,7 +190,7 @@ class WorkerStore:
         if verdict.opens_incident_since is None:
             return None
         return {
-            "started_at": verdict.opens_incident_since.isoformat(),
+            "started_at": _text(verdict.opens_incident_since),
             "cause": seen.error_kind,
             "summary": seen.error_detail or str(seen.error_kind),
             "evidence": {
@@ -226,7 +226,7 @@ def _readable(model: type[Row], rows: list[dict[str, Any]]) -> list[Row]:
 def _result(seen: Observation) -> dict[str, Any]:
     timings = seen.timings
     return {
-        "started_at": seen.started_at.isoformat(),
+        "started_at": _text(seen.started_at),
         "outcome": "up" if seen.ok else "down",
         "status_code": seen.status_code,
         "error_kind": seen.error_kind,
@@ -242,4 +242,5 @@ def _result(seen: Observation) -> dict[str, Any]:
 
 
 def _text(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+    """Spell a time as it is to be read in evidence and webhooks: RFC 3339, UTC, `Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import swagger_ui_bundle
+import flask_swagger_ui
 
 from server.errors import NotFound
 from server.http.replies import JSON, Reply
@@ -16,6 +16,7 @@ _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
+_FOLDER = Path(flask_swagger_ui.__file__).parent / "dist"
 _SCRIPT = """\
 window.addEventListener("load", () => {
   window.ui = SwaggerUIBundle({ url: "/openapi.json", dom_id: "#docs", deepLinking: true });
@@ -68,5 +69,5 @@ def docs_asset(services: Services, asset: str) -> Reply:
         return Reply(_SCRIPT.encode(), content_type="text/javascript; charset=utf-8", headers=dict(_FOR_A_DAY))
     if asset not in _ASSETS:
         raise NotFound
-    found = Path(swagger_ui_bundle.swagger_ui_path) / asset
+    found = _FOLDER / asset
     return Reply(found.read_bytes(), content_type=_ASSETS[asset], headers=dict(_FOR_A_DAY))

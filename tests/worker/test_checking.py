@@ -196,9 +196,9 @@ def test_what_is_recorded_of_a_failure_names_cause_streak_and_next_check():
 
     item = asyncio.run(scene())
     assert (item["outcome"], item["error_kind"], item["state"], item["failures"]) == ("down", "connect", "down", 2)
-    assert item["streak_since"] == item["state_since"] == item["incident"]["started_at"] == "2026-03-01T11:59:45+00:00"
+    assert item["streak_since"] == item["state_since"] == item["incident"]["started_at"] == "2026-03-01T11:59:45Z"
     assert item["incident"]["evidence"]["failures_in_a_row"] == 2
-    assert [(line["state"], line["at"]) for line in item["transitions"]] == [("down", "2026-03-01T11:59:45+00:00")]
+    assert [(line["state"], line["at"]) for line in item["transitions"]] == [("down", "2026-03-01T11:59:45Z")]
     assert item["next_due_at"] > NOW.isoformat()
     orjson.dumps(item)
 

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import pkgutil
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +20,7 @@ from server.egress import Egress
 from server.http import openapi, problems
 from server.http.envelope import Envelope
 from server.http.metrics import RequestMetrics
-from server.http.routing import MAX_BODY_BYTES, Operation, Services, register
+from server.http.routing import Operation, Services, register
 from server.http.tokens import TokenPolicy, Verifier
 from server.http.wsgi import Api
 from server.logs import AccessLog, configure_logs
@@ -38,15 +37,13 @@ def create_app(settings: Settings | None = None, session: UpstreamSession | None
     operations = list(all_operations())
     services = _services(settings, session or UpstreamSession(), operations)
     app = Api(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     problems.install(app)
     for operation in operations:
         register(app, operation, services)
-    access_log = AccessLog(sys.stdout.buffer, settings.log_level)
     app.wsgi_app = Envelope(  # type: ignore[method-assign]  # how Flask's documentation wraps an app
-        app.wsgi_app, settings.cors_origins, RequestMetrics(services.metrics), access_log
+        app.wsgi_app, settings.cors_origins, RequestMetrics(services.metrics), AccessLog(settings.log_level)
     )
     return app
 

@@ -1,10 +1,11 @@
 """Logs: one JSON object a line on standard output, so that a platform's log search needs no parser."""
 
 import logging
+import os
 import sys
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import BinaryIO
 
 import orjson
 
@@ -31,20 +32,19 @@ class JsonFormatter(logging.Formatter):
 
 
 class AccessLog:
-    """One line for each request, written straight to a stream: a LogRecord would cost six times as much CPU."""
+    """One line for each request, written without a LogRecord, which would cost six times as much CPU."""
 
-    def __init__(self, stream: BinaryIO, level: str) -> None:
-        self._write = stream.write
-        self._flush = stream.flush
+    def __init__(self, level: str) -> None:
         self.is_on = level in {"DEBUG", "INFO"}
 
     def note(self, line: dict[str, object]) -> None:
-        """Write one line; values of None are left out by the caller."""
-        moment = datetime.now(UTC)
-        self._write(orjson.dumps({"time": moment, **_ACCESS, **line}, option=_LINE))
-        self._flush()
+        """Write one line; nobody's request fails because nobody reads it."""
+        line = {"time": datetime.now(UTC), **_ACCESS, **line}
+        with suppress(OSError):
+            os.write(_STANDARD_OUTPUT, orjson.dumps(line, option=_LINE))
 
 
+_STANDARD_OUTPUT = 1
 _ACCESS = {"level": "info", "logger": "tocsin.access", "event": "request"}
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 

@@ -7,7 +7,7 @@ time the route's entry in the OpenAPI document and in the tests' inventory. A ro
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask, request
 from prometheus_client import CollectorRegistry
@@ -18,14 +18,13 @@ from server.data.clients import Database, Supabase
 from server.data.jwks import JwksSnapshot
 from server.egress import Egress
 from server.errors import AppError, NotAcceptable
-from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query
+from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body
 from server.http.replies import JSON, Reply, etag, expected_version, matches
 from server.http.tokens import Claims, Verifier, bearer_token
 from server.http.wsgi import Answer
 from server.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[..., Reply])
-MAX_BODY_BYTES: Final = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ def _input_reader(operation: Operation, services: Services) -> Callable[[dict[st
         else:
             given["query"] = parse_query(query, dict(request.args.lists()))
         if body is not None:
-            raw = request.get_data(cache=False)
+            raw = read_body(environ)
             given["body"] = parse_body(body, raw, request.content_type, accepted=accepted, context=context)
         return given
 

@@ -55,6 +55,13 @@ class Api(Flask):
     response_class: Callable[..., Any] = Answer  # type: ignore[assignment]  # any WSGI app will do: Flask calls it
     session_interface = _NoSessions()
 
+    def full_dispatch_request(self) -> Any:
+        """Run the view, or its error's handler. No hooks stand around it: the envelope does what they would."""
+        try:
+            return self.dispatch_request()
+        except Exception as error:
+            return self.handle_user_exception(error)
+
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what matches a request to a route, by path and method alone: no route depends on the host."""
         if request is None:

@@ -189,7 +189,7 @@ def _has_required(model: type[BaseModel]) -> bool:
 
 def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
     accept = environ.get("HTTP_ACCEPT")
-    if accept is None or "*/*" in accept or operation.content_type in accept:
+    if accept in {None, "*/*", operation.content_type} or operation.content_type == "*/*":
         return
     if not request.accept_mimetypes.best_match([operation.content_type]):
         raise NotAcceptable(f"This path answers with {operation.content_type}.")

@@ -30,7 +30,7 @@ def shape(model: type[BaseModel], rows: list[dict[str, Any]]) -> None:
                 moment = row[name]
                 if moment is not None:
                     row[name] = rfc3339(moment)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise AppError(reason=f"upstream_shape: {model.__name__} {type(error).__name__} {error}") from None
 
 

@@ -1,0 +1,257 @@
+"""What cannot be read is 400, what is wrong is 422 with every fault at once, and no input is a failure of ours."""
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.app import all_operations
+from server.http.routing import Operation
+from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, FakeUpstream
+
+GOOD = {"name": "Home page", "target": "https://example.com/"}
+
+
+def post(client: FlaskClient, signed_in: dict[str, str], body: Any, path: str = "/v1/monitors") -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.post(path, data=raw, content_type="application/json", headers=signed_in)
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"name": "x",}', "line 1, column"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'\xef\xbb\xbf{"name": "x"}', "BOM"),
+        (b'{"name": NaN}', "NaN"),
+        (b'{"name": -Infinity}', "-Infinity"),
+        (b'{"name": "a", "name": "b"}', "twice"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"interval_seconds": ' + b"9" * 5000 + b"}", "acceptable"),
+    ],
+)
+def test_a_body_that_is_no_strict_json_is_400_and_says_where(client, signed_in, upstream, raw, says):
+    answer = post(client, signed_in, raw)
+    assert (answer.status_code, answer.json["code"]) == (400, "malformed_request")
+    assert says in answer.json["detail"]
+    assert upstream.requests == []
+
+
+def faults(answer: Any) -> dict[str, str]:
+    assert answer.status_code == 422, answer.json
+    return {fault["pointer"]: fault["code"] for fault in answer.json["errors"]}
+
+
+def test_every_fault_is_named_at_once(client, signed_in, upstream):
+    body = {"name": "", "kind": "ping", "target": "ftp://x", "interval_seconds": "60", "paused": 1, "colour": "red"}
+    assert faults(post(client, signed_in, body)) == {
+        "/name": "string_too_short",
+        "/kind": "literal_error",
+        "/target": "url_scheme",
+        "/interval_seconds": "int_type",
+        "/paused": "bool_type",
+        "/colour": "unknown_field",
+    }
+    assert upstream.requests == [], "nothing is asked of the database for a body that is wrong"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"name": None}, {"/name": "string_type"}),
+        ({"name": "   "}, {"/name": "string_too_short"}),
+        ({"name": "x" * 201}, {"/name": "string_too_long"}),
+        ({"name": "a\0b"}, {"/name": "nul_character"}),
+        ({"name": "a\ud800b"}, {"/name": "lone_surrogate"}),
+        (
+            {"expected_status": ["200", "\0", "\udfff"]},
+            {"/expected_status/1": "nul_character", "/expected_status/2": "lone_surrogate"},
+        ),
+        ({"a\0b": 1}, {"": "unreadable_name"}),
+        ({"a/b~c": 1}, {"/a~1b~0c": "unknown_field"}),
+        ({"interval_seconds": 4}, {"/interval_seconds": "greater_than_equal"}),
+        ({"interval_seconds": 86_401}, {"/interval_seconds": "less_than_equal"}),
+        ({"interval_seconds": 60.5}, {"/interval_seconds": "int_type"}),
+        ({"interval_seconds": True}, {"/interval_seconds": "int_type"}),
+        ({"interval_seconds": 2**80}, {"/interval_seconds": "out_of_range"}),
+        ({"degraded_after_ms": 0}, {"/degraded_after_ms": "greater_than_equal"}),
+        ({"expected_status": []}, {"/expected_status": "too_short"}),
+        ({"expected_status": ["299-200"]}, {"/expected_status": "status_range"}),
+        ({"expected_status": ["2xx"]}, {"/expected_status": "status_range"}),
+        ({"org_id": "not-a-uuid"}, {"/org_id": "uuid_parsing"}),
+        ({"interval_seconds": 10, "timeout_seconds": 30}, {"/timeout_seconds": "inconsistent"}),
+        (
+            {"interval_seconds": 10, "timeout_seconds": 30, "retry_interval_seconds": 11},
+            {"/timeout_seconds": "inconsistent", "/retry_interval_seconds": "inconsistent"},
+        ),
+    ],
+)
+def test_a_wrong_value_is_422_at_its_pointer(client, signed_in, changes, expected):
+    assert faults(post(client, signed_in, {**GOOD, **changes})) == expected
+
+
+def test_a_number_beyond_floating_point_is_422(client, signed_in):
+    raw = b'{"name": "x", "target": "https://example.com/", "interval_seconds": 1e400}'
+    assert faults(post(client, signed_in, raw)) == {"/interval_seconds": "out_of_range"}
+
+
+@pytest.mark.parametrize("body", [[], "text", 1, None, True])
+def test_a_body_that_is_no_object_is_422(client, signed_in, body):
+    assert set(faults(post(client, signed_in, body))) == {""}
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("https://user:secret@example.com/", "url_credentials"),
+        ("https://user@example.com/", "url_credentials"),
+        ("ftp://example.com/", "url_scheme"),
+        ("file:///etc/passwd", "url_scheme"),
+        ("javascript:alert(1)", "url_scheme"),
+        ("example.com", "url_scheme"),
+        ("https://", "url_invalid"),
+        ("https:///path", "url_invalid"),
+        ("https://example.com:0/", "url_invalid"),
+        ("https://example.com:99999/", "url_invalid"),
+        ("https://exa mple.com/", "url_invalid"),
+        ("https://example.com/\r\nX: y", "url_invalid"),
+        ("https://[::1", "url_invalid"),
+        ("https://example.com/" + "x" * 2048, "string_too_long"),
+        ("http://127.0.0.1/", "url_private"),
+        ("http://localhost:8000/", "url_private"),
+        ("http://api.localhost/", "url_private"),
+        ("http://2130706433/", "url_private"),
+        ("http://0x7f.1/", "url_private"),
+        ("http://0177.0.0.1/", "url_private"),
+        ("http://[::1]/", "url_private"),
+        ("http://[::ffff:10.0.0.1]/", "url_private"),
+        ("http://169.254.169.254/latest/meta-data", "url_private"),
+        ("http://10.0.0.1/", "url_private"),
+        ("http://100.64.0.1/", "url_private"),
+        ("http://[fd00::1]/", "url_private"),
+    ],
+)
+def test_a_target_that_may_not_be_watched_is_refused_by_name(client, signed_in, target, code):
+    assert faults(post(client, signed_in, {**GOOD, "target": target})) == {"/target": code}
+    channel = {"name": "hook", "url": target}
+    assert faults(post(client, signed_in, channel, "/v1/channels")) == {"/url": code}
+
+
+def test_a_body_of_another_type_is_415(client, signed_in):
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
+        answer = client.post("/v1/monitors", data=b"{}", content_type=content_type, headers=signed_in)
+        assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_patch_may_be_sent_as_json_or_as_a_merge_patch(client, signed_in, upstream):
+    for content_type in ("application/json; charset=utf-8", "application/merge-patch+json"):
+        upstream.answer([MONITOR_FOR_WRITING])
+        upstream.answer([MONITOR_FOR_WRITING])
+        path = f"/v1/monitors/{MONITOR_FOR_WRITING['id']}"
+        answer = client.patch(path, data=b'{"name": "new"}', content_type=content_type, headers=signed_in)
+        assert answer.status_code == 200
+
+
+def test_a_body_over_1_mb_is_413(client, signed_in):
+    answer = post(client, signed_in, b'{"name": "' + b"x" * 1_048_576 + b'"}')
+    assert (answer.status_code, answer.json["code"]) == (413, "body_too_large")
+
+
+def test_null_takes_away_what_there_may_not_be_and_nothing_else(client, signed_in, upstream):
+    path = f"/v1/monitors/{MONITOR_FOR_WRITING['id']}"
+
+    def patch(body: dict[str, Any]) -> Any:
+        return client.patch(path, json=body, headers=signed_in)
+
+    upstream.answer([MONITOR_FOR_WRITING])
+    upstream.answer([MONITOR_FOR_WRITING])
+    assert patch({"degraded_after_ms": None}).status_code == 200
+    assert json.loads(upstream.requests[-1].content or b"") == {"degraded_after_ms": None}
+    assert faults(patch({"name": None, "interval_seconds": None})) == {
+        "/name": "string_type",
+        "/interval_seconds": "int_type",
+    }
+    assert faults(patch({})) == {"": "nothing_to_change"}
+    assert faults(patch({"state": "up", "version": 9})) == {"/state": "unknown_field", "/version": "unknown_field"}
+
+
+# --- whatever comes in ------------------------------------------------------------------------------------------------
+
+TAKING_A_BODY = [operation for operation in all_operations() if operation.body and operation.name != "preview_monitor"]
+TAKING_A_QUERY = [operation for operation in all_operations() if operation.query]
+IDS = dict.fromkeys(("org_id", "monitor_id", "incident_id", "channel_id", "delivery_id"), MONITOR_FOR_WRITING["id"])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme"}
+CHANNEL = {**MONITOR_FOR_WRITING, "kind": "webhook", "url": "https://example.com/"}
+INCIDENT = {
+    **dict.fromkeys(("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution")),
+    **{name: MONITOR_FOR_WRITING[name] for name in ("id", "org_id", "my_role", "version")},
+    "monitor_id": MONITOR_FOR_WRITING["id"],
+    "state": "open",
+    "cause": "status",
+    "summary": "503",
+    "evidence": {},
+    "started_at": MONITOR_FOR_WRITING["created_at"],
+    "opened_at": MONITOR_FOR_WRITING["created_at"],
+}
+COMMENT = {"id": INCIDENT["id"], "author_id": INCIDENT["id"], "body": "x", "created_at": INCIDENT["opened_at"]}
+GOOD_ANSWERS: dict[str, list[object]] = {
+    "create_org": [ORGANISATION],
+    "rename_org": [[ORGANISATION], ORGANISATION],
+    "update_monitor": [[MONITOR_FOR_WRITING], [MONITOR_FOR_WRITING]],
+    "create_channel": [MEMBERSHIPS, CHANNEL],
+    "comment_on_incident": [[INCIDENT], [COMMENT]],
+}
+
+
+def path_of(operation: Operation) -> str:
+    path = operation.path
+    for name, value in IDS.items():
+        path = path.replace(f"<uuid:{name}>", str(value))
+    return path
+
+
+@pytest.mark.parametrize("operation", TAKING_A_BODY, ids=lambda operation: operation.name)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_body_of_a_client_is_a_failure_of_ours(operation, client, signed_in, upstream: FakeUpstream, data):
+    assert operation.body is not None
+    names = st.sampled_from(sorted(operation.body.model_fields))
+    body = data.draw(st.dictionaries(names | st.text(max_size=5), ANYTHING, max_size=6) | ANYTHING)
+    for answer in GOOD_ANSWERS.get(operation.name, [MEMBERSHIPS, [MONITOR_FOR_WRITING]]):
+        upstream.answer(answer)
+    answer = client.open(
+        path_of(operation),
+        method=operation.method,
+        data=json.dumps(body).encode(),
+        content_type="application/json",
+        headers=signed_in,
+    )
+    upstream._script.clear()
+    assert answer.status_code in {200, 201, 400, 422}
+
+
+@pytest.mark.parametrize("operation", TAKING_A_QUERY, ids=lambda operation: operation.name)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_query_of_a_client_is_a_failure_of_ours(operation, client, signed_in, upstream: FakeUpstream, data):
+    assert operation.query is not None
+    names = sorted(info.alias or name for name, info in operation.query.model_fields.items())
+    pairs = data.draw(
+        st.lists(st.tuples(st.sampled_from(names) | st.text(max_size=5), st.text(max_size=30)), max_size=4)
+    )
+    upstream.answer(b"null" if "monitor_id" in operation.path else b"[]")
+    answer = client.open(path_of(operation), method=operation.method, query_string=pairs, headers=signed_in)
+    upstream._script.clear()
+    assert answer.status_code in {200, 404, 422}

@@ -1,4 +1,4 @@
-"""Which routes there are, who may call them, how often each calls Supabase. A new route fails until it is decided here."""
+"""Which routes there are, who may call them, how often each calls Supabase. A new route fails until it is decided."""
 
 from collections.abc import Callable
 from typing import Any

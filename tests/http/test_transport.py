@@ -1,0 +1,201 @@
+"""What the connections to Supabase do and, above all, what they don't, against a real HTTP server."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from server.data import transport
+from server.data.clients import Database, Supabase
+from server.data.queries import call, table
+from server.data.transport import MAX_CALLS_IN_FLIGHT, UpstreamSession
+from server.errors import Conflict, TimedOut, Unavailable
+from tests.http.upstreams import Arrived, RealUpstream, Told, echo, real_upstream
+
+QUERY = table("monitors").select("id").limit(1)
+
+
+@pytest.fixture
+def upstream() -> Iterator[RealUpstream]:
+    with real_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def session() -> Iterator[UpstreamSession]:
+    with UpstreamSession() as session:
+        yield session
+
+
+def database(session: UpstreamSession, upstream: RealUpstream, token: str = "token") -> Database:
+    return Supabase(session, upstream.url, "sb_publishable_x").as_user(token, "request-1")
+
+
+def test_a_request_arrives_with_its_callers_identity_and_nothing_that_nobody_asked_for(session, upstream):
+    database(session, upstream).execute(QUERY)
+    (arrived,) = upstream.arrived
+    assert (arrived.method, arrived.target, arrived.body) == ("GET", "/rest/v1/monitors?select=id&limit=1", b"")
+    headers = {name.lower(): value for name, value in arrived.headers}
+    assert headers.pop("host") == f"127.0.0.1:{upstream.port}"
+    assert headers.pop("accept") in {"application/json", "*/*"}
+    headers.pop("user-agent", None)
+    assert headers == {
+        "apikey": "sb_publishable_x",
+        "authorization": "Bearer token",
+        "x-request-id": "request-1",
+        # How the builder spells its defaults; PostgREST reads them so.
+        "accept-profile": "public",
+    } or headers.keys() == {"apikey", "authorization", "x-request-id"}
+
+
+def test_a_body_arrives_byte_for_byte_as_json(session, upstream):
+    upstream.answer = lambda arrived: Told(201, b"{}")
+    arguments = {"name": "Größe 🚨 \" \\ ' \u2028", "ratio": 0.1, "none": None}
+    assert database(session, upstream).execute(call("create_organisation", arguments)) == b"{}"
+    (arrived,) = upstream.arrived
+    assert (arrived.method, arrived.target) == ("POST", "/rest/v1/rpc/create_organisation")
+    assert arrived.header("Content-Type") == "application/json"
+    assert json.loads(arrived.body) == arguments
+
+
+def test_connections_are_kept_and_shared(session, upstream):
+    for user in ("ada", "bob", "ada"):
+        database(session, upstream, user).execute(QUERY)
+    assert upstream.connections == 1
+    assert [arrived.header("Authorization") for arrived in upstream.arrived] == ["Bearer ada", "Bearer bob", "Bearer ada"]
+
+
+def test_a_cookie_of_one_answer_comes_back_in_no_request(session, upstream):
+    upstream.answer = lambda arrived: Told(headers={"Set-Cookie": "session=adas; Path=/"})
+    for user in ("ada", "bob"):
+        database(session, upstream, user).execute(QUERY)
+    assert [arrived.header("Cookie") for arrived in upstream.arrived] == [None, None]
+
+
+def test_a_redirect_is_not_followed(session, upstream):
+    with real_upstream() as elsewhere:
+        upstream.answer = lambda arrived: Told(307, b"", {"Location": elsewhere.url})
+        with pytest.raises(Unavailable):
+            database(session, upstream).execute(QUERY)
+        assert elsewhere.arrived == []
+    assert len(upstream.arrived) == 1
+
+
+def test_proxies_of_the_environment_are_ignored(upstream, monkeypatch):
+    with real_upstream() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        with UpstreamSession() as session:
+            database(session, upstream).execute(QUERY)
+        assert proxy.arrived == []
+    assert len(upstream.arrived) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
+def test_an_answer_that_says_no_is_not_asked_for_again(session, upstream, status):
+    upstream.answer = lambda arrived: Told(status, b"<html>no</html>", {"Retry-After": "0"})
+    with pytest.raises(Unavailable):
+        database(session, upstream).execute(QUERY)
+    assert len(upstream.arrived) == 1
+    assert upstream.arrived[0].header("X-Retry-Count") is None
+
+
+@pytest.mark.parametrize(("failures", "calls"), [(1, 2), (2, 2)])
+def test_a_lost_race_inside_postgres_is_run_once_more_and_then_it_is_a_conflict(session, upstream, failures, calls):
+    lost = Told(500, b'{"code":"40001","message":"could not serialize access"}')
+    upstream.answer = lambda arrived: lost if len(upstream.arrived) <= failures else Told(body=b"[1]")
+    if failures < calls:
+        assert database(session, upstream).execute(QUERY) == b"[1]"
+    else:
+        with pytest.raises(Conflict):
+            database(session, upstream).execute(QUERY)
+    assert len(upstream.arrived) == calls
+
+
+def test_a_refused_connection_is_503_and_the_next_call_works_as_soon_as_it_listens(session):
+    with real_upstream() as upstream:
+        caller = database(session, upstream)
+        caller.execute(QUERY)
+    for _ in range(2):  # once on the connection that was kept, once on a new one
+        with pytest.raises(Unavailable) as refused:
+            caller.execute(QUERY)
+        assert (refused.value.status, refused.value.retry_after_seconds) == (503, 1)
+    with real_upstream() as back:
+        assert database(session, back).execute(QUERY) == b"[]"
+
+
+def test_a_reset_or_an_answer_cut_off_is_503_and_the_next_call_works(session, upstream):
+    caller = database(session, upstream)
+    for trouble in (None, Told(body=b'[{"id":', length=1000)):
+        upstream.answer = lambda arrived, trouble=trouble: trouble  # type: ignore[misc]
+        with pytest.raises(Unavailable):
+            caller.execute(QUERY)
+        upstream.answer = lambda arrived: Told()
+        assert caller.execute(QUERY) == b"[]"
+
+
+def test_an_answer_that_is_too_slow_is_504_and_the_next_call_works(upstream):
+    with UpstreamSession(answer_timeout=timedelta(milliseconds=100)) as session:
+        caller = database(session, upstream)
+        upstream.hold()
+        with pytest.raises(TimedOut):
+            caller.execute(QUERY)
+        upstream.release()
+        assert caller.execute(QUERY) == b"[]"
+
+
+def test_a_call_beyond_the_bound_is_told_so_instead_of_waiting_for_the_others(upstream, monkeypatch):
+    monkeypatch.setattr(transport, "QUEUE_TIMEOUT", timedelta(milliseconds=100))
+    with UpstreamSession(max_in_flight=2) as session, ThreadPoolExecutor(2) as others:
+        upstream.hold()
+        waiting = [others.submit(database(session, upstream).execute, QUERY) for _ in range(2)]
+        upstream.wait_for_waiting(2)
+        with pytest.raises(Unavailable) as refused:
+            database(session, upstream).execute(QUERY)
+        assert (refused.value.status, refused.value.reason) == (503, "upstream_queue_full")
+        upstream.release()
+        assert [each.result() for each in waiting] == [b"[]", b"[]"]
+        assert database(session, upstream).execute(QUERY) == b"[]"
+
+
+def test_fewer_calls_may_be_in_flight_than_the_server_has_threads():
+    from server.__main__ import THREADS
+
+    assert MAX_CALLS_IN_FLIGHT < THREADS
+
+
+def test_no_answer_arrives_under_a_foreign_identity(session, upstream):
+    upstream.answer = echo
+    supabase = Supabase(session, upstream.url, "sb_publishable_x")
+    start = threading.Barrier(32)
+
+    def ask(thread: int) -> int:
+        start.wait()
+        foreign = 0
+        for turn in range(40):
+            token = f"user-{thread}-{turn}"
+            answer = json.loads(supabase.as_user(token, "r").execute(QUERY))
+            foreign += answer != [f"Bearer {token}"]
+        return foreign
+
+    with ThreadPoolExecutor(32) as threads:
+        assert sum(threads.map(ask, range(32))) == 0
+    assert len(upstream.arrived) == 32 * 40
+
+
+def test_a_session_holds_no_more_connections_than_calls_in_flight(upstream):
+    def ask(_: int) -> bytes:
+        return database(session, upstream).execute(QUERY)
+
+    with UpstreamSession(max_in_flight=4) as session, ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(ask, range(100))) == {b"[]"}
+    assert upstream.connections <= 4
+
+
+def test_what_arrived_can_be_told_apart():
+    twice = Arrived("GET", "/", [("A", "1"), ("a", "2")], b"")
+    with pytest.raises(AssertionError):
+        twice.header("a")

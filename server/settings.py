@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
@@ -57,7 +57,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     issuer = read.optional("SUPABASE_JWT_ISSUER", _text, f"{url}/auth/v1")
     settings: dict[str, Any] = {
         "supabase_url": url,
-        "supabase_publishable_key": read.required("SUPABASE_PUBLISHABLE_KEY", _key),
+        "supabase_publishable_key": read.required("SUPABASE_PUBLISHABLE_KEY", _publishable_key),
         "supabase_secret_key": read.required("SUPABASE_SECRET_KEY", _key),
         "supabase_jwt_secret": read.optional("SUPABASE_JWT_SECRET", _jwt_secret, None),
         "supabase_jwt_issuer": None if issuer == "unchecked" else issuer,
@@ -105,6 +105,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _publishable_key(value: str) -> str:
+    if value.startswith("sb_secret_"):
+        raise ValueError("must not be a secret key: it goes out with every user's request")
+    return _key(value)
+
+
 def _key(value: str) -> str:
     if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
         raise ValueError("must be one word: sb_publishable_…, sb_secret_… or a legacy JWT key")
@@ -119,16 +125,25 @@ def _jwt_secret(value: str) -> str:
 
 def _url(example: str, schemes: set[str]) -> Callable[[str], str]:
     def parse(value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            parts.port  # noqa: B018  reading it is what checks it
-        except ValueError:
-            raise ValueError(f"must be a URL such as {example}") from None
-        if parts.scheme not in schemes or not parts.hostname:
+        parts = _split(value)
+        if parts is None or parts.scheme not in schemes:
             raise ValueError(f"must be a URL such as {example}")
+        if "http" in schemes and (parts.username is not None or parts.query or parts.fragment):
+            raise ValueError(f"must be a URL such as {example}, without credentials, ? and #")
         return value.rstrip("/")
 
     return parse
+
+
+def _split(value: str) -> SplitResult | None:
+    """Return the parts of a URL that names a host; None where it does not, or holds what no URL may."""
+    if not value.isascii() or not value.isprintable() or any(c in ' <>"' for c in value):
+        return None
+    try:
+        parts = urlsplit(value)
+        return parts if parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 def _words(value: str) -> frozenset[str]:
@@ -138,8 +153,13 @@ def _words(value: str) -> frozenset[str]:
 def _origins(value: str) -> frozenset[str]:
     origins = _words(value)
     for origin in origins:
-        parts = urlsplit(origin)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
+        parts = _split(origin)
+        # Browsers send scheme, host and port, in lower case, and nothing else.
+        if (
+            parts is None
+            or "@" in origin
+            or origin not in {f"{scheme}://{parts.netloc.lower()}" for scheme in ("http", "https")}
+        ):
             raise ValueError("must list origins such as https://app.example.com, separated by commas, without a path")
     return origins
 

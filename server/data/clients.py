@@ -7,7 +7,7 @@ shared supabase-py client with `.auth(token)` answered 594 of 1,200 requests und
 from contextlib import suppress
 from typing import Any
 
-from server.data.failures import is_transient, read_problem, refusal
+from server.data.failures import is_success, is_transient, read_problem, refusal
 from server.data.queries import Statement, compiled, table
 from server.data.transport import UpstreamAnswer, UpstreamSession
 from server.errors import Forbidden
@@ -33,12 +33,12 @@ class Database:
         """
         statement = query if isinstance(query, Statement) else compiled(query)
         answer = self._send(statement)
-        if 200 <= answer.status < 300:
+        if is_success(answer.status, answer.content):
             return answer.content
         problem = read_problem(answer.content)
         if is_transient(problem):
             answer = self._send(statement)
-            if 200 <= answer.status < 300:
+            if is_success(answer.status, answer.content):
                 return answer.content
             problem = read_problem(answer.content)
         raise refusal(answer.status, problem)

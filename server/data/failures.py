@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -41,6 +42,19 @@ class UpstreamProblem:
     code: str
     message: str
     details: str
+
+
+def is_success(status: int, body: bytes) -> bool:
+    """Tell whether an answer is what was asked for: 2xx, and not some proxy's HTML page, which may say 200 as well."""
+    return 200 <= status < 300 and not body.startswith(b"<")
+
+
+def read_rows(body: bytes) -> Any:
+    """Read what the database answered. Raises Unavailable where it is no JSON, since it was cut off."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Unavailable(retry_after_seconds=1, reason="upstream_answered_no_json") from None
 
 
 def read_problem(body: bytes) -> UpstreamProblem:

@@ -2,13 +2,12 @@
 
 from uuid import UUID
 
-import orjson
-
 from server.data.clients import Database
+from server.data.failures import read_rows
 from server.data.queries import table
 
 
 def read_memberships(database: Database, user_id: str) -> dict[UUID, str]:
     """Return the caller's organisations with the role in each, at most 1,000."""
     query = table("memberships").select("org_id", "role").eq("user_id", user_id).limit(1000)
-    return {UUID(row["org_id"]): row["role"] for row in orjson.loads(database.execute(query))}
+    return {UUID(row["org_id"]): row["role"] for row in read_rows(database.execute(query))}

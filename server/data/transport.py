@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pyreqwest.client import SyncClient, SyncClientBuilder
-from pyreqwest.exceptions import ConnectTimeoutError, PoolTimeoutError, PyreqwestError, RequestTimeoutError
+from pyreqwest.exceptions import PoolTimeoutError, PyreqwestError, RequestTimeoutError
 
 from server.errors import TimedOut, Unavailable
 
@@ -69,8 +69,7 @@ class UpstreamSession:
             raise Unavailable(
                 "Too many requests wait for the database.", retry_after_seconds=1, reason="upstream_queue_full"
             ) from error
-        except ConnectTimeoutError as error:
-            raise Unavailable(retry_after_seconds=1, reason=type(error).__name__) from error
+        # However far it came: pyreqwest calls it a ConnectTimeoutError also where the answer was awaited.
         except RequestTimeoutError as error:
             raise TimedOut(retry_after_seconds=1, reason=type(error).__name__) from error
         except PyreqwestError as error:

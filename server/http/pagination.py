@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +20,8 @@ class Position(NamedTuple):
 
     def encode(self) -> str:
         """Return the position as an opaque, URL-safe cursor."""
-        return base64.urlsafe_b64encode(f"{self.at.isoformat()}|{self.id}".encode()).decode().rstrip("=")
+        at = self.at.astimezone(UTC).isoformat()
+        return base64.urlsafe_b64encode(f"{at}|{self.id}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> Position:
@@ -30,9 +31,10 @@ def decode_cursor(cursor: str) -> Position:
             base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode().partition("|")
         )
         position = Position(datetime.fromisoformat(at), UUID(row_id))
-    except (ValueError, binascii.Error):
+        is_ours = position.encode() == cursor
+    except (ValueError, OverflowError, binascii.Error):
         raise ValueError("This is not a cursor of ours. Use next_cursor of the page before, unchanged.") from None
-    if position.at.tzinfo is None or position.encode() != cursor:
+    if not is_ours:
         raise ValueError("This is not a cursor of ours. Use next_cursor of the page before, unchanged.")
     return position
 

@@ -18,6 +18,7 @@ JSON_TYPES = frozenset({"application/json"})
 PATCH_TYPES = frozenset({"application/json", "application/merge-patch+json"})  # RFC 7396
 MAX_BODY_BYTES = 1_048_576
 _LARGEST_INTEGER = 2**63 - 1
+_DEEPEST = 100  # far below what any Python refuses to recurse into
 
 _CODES = {"extra_forbidden": "unknown_field", "missing": "missing_field"}
 _DETAILS = {
@@ -29,6 +30,11 @@ _DETAILS = {
     "list_type": "This must be an array.",
     "model_type": "This must be a JSON object.",
 }
+_TOO_DEEP = "The body is nested too deeply."
+
+
+class _NotStrict(ValueError):
+    """JSON as Python reads it, but not as RFC 8259 does."""
 
 
 def read_body(environ: Mapping[str, Any]) -> bytes:
@@ -75,7 +81,7 @@ def parse_query(model: type[Model], pairs: Mapping[str, Sequence[str]]) -> Model
     twice = [
         Fault(name, "given_twice", "Give this parameter once.") for name, values in pairs.items() if len(values) > 1
     ]
-    faults = twice + list(unstorable({name: values[0] for name, values in pairs.items()}, ""))
+    faults = twice + [fault for name, values in pairs.items() for fault in unstorable(values[0], name)]
     if faults:
         raise InvalidInput(faults=faults)
     try:
@@ -95,13 +101,17 @@ def read_json(raw: bytes) -> Any:
             f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     except RecursionError:
-        raise MalformedRequest("The body is nested too deeply.") from None
-    except ValueError as error:
+        raise MalformedRequest(_TOO_DEEP) from None
+    except _NotStrict as error:
         raise MalformedRequest(f"The body is not acceptable JSON: {error}.") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise MalformedRequest("The body is not acceptable JSON: a number has too many digits.") from None
 
 
-def unstorable(value: Any, pointer: str) -> Iterator[Fault]:
-    """Find every text and number that Postgres cannot hold."""
+def unstorable(value: Any, pointer: str, depth: int = 0) -> Iterator[Fault]:
+    """Find every text and number that Postgres cannot hold. Raises MalformedRequest where it is nested too deeply."""
+    if depth > _DEEPEST:
+        raise MalformedRequest(_TOO_DEEP)
     if isinstance(value, str):
         if "\0" in value:
             yield Fault(pointer, "nul_character", "Text cannot hold the NUL character.")
@@ -113,10 +123,10 @@ def unstorable(value: Any, pointer: str) -> Iterator[Fault]:
             if any(unstorable(name, path)):
                 yield Fault(pointer, "unreadable_name", "A field's name holds a character that cannot be stored.")
             else:
-                yield from unstorable(member, path)
+                yield from unstorable(member, path, depth + 1)
     elif isinstance(value, list):
         for index, member in enumerate(value):
-            yield from unstorable(member, f"{pointer}/{index}")
+            yield from unstorable(member, f"{pointer}/{index}", depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) <= _LARGEST_INTEGER:
         yield Fault(pointer, "out_of_range", "This number is too large.")
 
@@ -144,9 +154,9 @@ def _escaped(name: str) -> str:
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise _NotStrict("a name stands twice in one object")
     return names
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _NotStrict(f"{name} is not a JSON number")

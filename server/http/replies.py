@@ -6,6 +6,7 @@ read has another ETag, but a change of its name is not refused for that.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,14 +15,16 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from server.data.failures import read_rows
 from server.errors import AppError, PreconditionFailed
 from server.http.pagination import PageQuery, Position
-from server.http.shaping import read_rows, shape
+from server.http.shaping import shape
 
 JSON = "application/json"
 M = TypeVar("M", bound=BaseModel)
 # From 2,048 bytes on hashlib gives up the interpreter lock, and getting it back costs more than the hash.
 _HASHED_AT_ONCE = 2047
+_VERSIONED = re.compile(r'"([0-9]{1,9})\.[^"]+"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def expected_version(if_match: str | None) -> int | None:
     """
     if if_match is None or if_match.strip() == "*":
         return None
-    version, dot, _ = if_match.strip().strip('"').partition(".")
-    if not dot or not version.isascii() or not version.isdigit() or len(version) > 9:
+    ours = _VERSIONED.fullmatch(if_match.strip())
+    if ours is None:
         raise PreconditionFailed("If-Match takes one ETag of ours, as it came with the answer to a GET.")
-    return int(version)
+    return int(ours[1])

@@ -188,11 +188,13 @@ def _has_required(model: type[BaseModel]) -> bool:
 
 
 def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
-    accept = environ.get("HTTP_ACCEPT")
-    if accept in {None, "*/*", operation.content_type} or operation.content_type == "*/*":
+    accept, media_type = environ.get("HTTP_ACCEPT"), operation.content_type.partition(";")[0]
+    if accept in {None, "", "*/*", media_type} or media_type == "*/*":
         return
-    if not request.accept_mimetypes.best_match([operation.content_type]):
-        raise NotAcceptable(f"This path answers with {operation.content_type}.")
+    # Parameters do not count: who accepts text/plain accepts it in UTF-8, and in any version of the metrics' format.
+    accepted = {range_.partition(";")[0].strip().lower() for range_, quality in request.accept_mimetypes if quality}
+    if accepted.isdisjoint({media_type, media_type.partition("/")[0] + "/*", "*/*"}):
+        raise NotAcceptable(f"This path answers with {media_type}.")
 
 
 def respond(reply: Reply, environ: dict[str, Any]) -> Answer:

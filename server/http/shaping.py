@@ -8,18 +8,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, get_args
 
-import orjson
 from pydantic import BaseModel
 
-from server.errors import AppError, Unavailable
-
-
-def read_rows(raw: bytes) -> Any:
-    """Read what the database answered. Raises Unavailable where it is no JSON: cut off, or HTML with status 200."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise Unavailable(retry_after_seconds=1, reason="upstream_answered_no_json") from None
+from server.errors import AppError
 
 
 def shape(model: type[BaseModel], rows: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -46,10 +46,11 @@ class RealUpstream:
     def __init__(self) -> None:
         self.arrived: list[Arrived] = []
         self.answer: Callable[[Arrived], Told | None] = lambda arrived: Told()
-        self.connections = 0
+        self.connections = 0  # ever accepted
         self.waiting = 0
         self.changed = threading.Condition()
         self._held = False
+        self.open: set[socket.socket] = set()
         self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -77,11 +78,15 @@ class RealUpstream:
             assert self.changed.wait_for(lambda: self.waiting >= count, timeout=10), f"only {self.waiting} arrived"
 
     def close(self) -> None:
-        """Stop listening; later connections are refused."""
+        """Hang up on everybody and stop listening; later connections are refused."""
         self.release()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        with self.changed:
+            for connection in self.open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
         """Take one request."""
@@ -126,6 +131,7 @@ def _handler_for(upstream: RealUpstream) -> type[BaseHTTPRequestHandler]:
             super().setup()
             with upstream.changed:
                 upstream.connections += 1
+                upstream.open.add(self.connection)
 
         def handle_one_request(self) -> None:
             try:
@@ -134,10 +140,10 @@ def _handler_for(upstream: RealUpstream) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True  # the client has gone, or we have hung up on it
 
         def finish(self) -> None:
-            try:
+            with upstream.changed:
+                upstream.open.discard(self.connection)
+            with suppress(OSError, ValueError):
                 super().finish()
-            except (OSError, ValueError):
-                pass
 
         def take(self) -> None:
             upstream.serve(self)

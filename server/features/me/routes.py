@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-import orjson
-
+from server.data.failures import read_rows
 from server.features.me import store
 from server.features.me.schemas import Me, Membership
 from server.http import replies
@@ -18,7 +17,7 @@ feature = Feature("Me")
 def read_me(call: Call) -> Reply:
     """Say who you are, and which organisations you belong to."""
     user = call.user
-    rows = orjson.loads(store.memberships(call.database, user.user_id))
+    rows = read_rows(store.memberships(call.database, user.user_id))
     me = Me(
         id=UUID(user.user_id),
         email=user.email,

@@ -80,12 +80,17 @@ class MonitorDraft(BaseModel):
     paused: Annotated[bool, _described("paused")] = False
 
 
-class MonitorPatch(BaseModel):
-    """What changes a monitor (RFC 7396: what is left out stays; null takes away, where there may be nothing)."""
+def _describe_patch(schema: dict[str, Any]) -> None:
+    """What is left out stays, so no field has a default, whatever the model needs to be filled with."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+    schema |= {"minProperties": 1, "examples": [{"interval_seconds": 30}]}
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"interval_seconds": 30}], "minProperties": 1}
-    )
+
+class MonitorPatch(BaseModel):
+    """What changes a monitor (RFC 7396): what is left out stays; null takes away, where there may be nothing."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_patch)
 
     name: Name = Field(default="", description="What people call it.")
     target: HttpUrl = _described("target", default="")

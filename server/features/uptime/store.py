@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel
 
 from server.data.clients import Database
+from server.data.failures import read_rows
 from server.data.queries import call
 from server.features.monitors.rules import State
 from server.features.uptime.rules import History, OpenLine
@@ -30,10 +31,10 @@ class _Row(BaseModel):
 def read_history(database: Database, monitor_id: UUID, from_at: datetime, to_at: datetime) -> History | None:
     """Return the ledger within a window, in one call; None where the caller sees no such monitor."""
     arguments = {"monitor_id": str(monitor_id), "from_at": from_at.isoformat(), "to_at": to_at.isoformat()}
-    answer = database.execute(call("monitor_history", arguments))
-    if answer == b"null":
+    answer = read_rows(database.execute(call("monitor_history", arguments)))
+    if answer is None:
         return None
-    row = _Row.model_validate_json(answer)
+    row = _Row.model_validate(answer)
     line = OpenLine(row.open.state, row.open.cause == "paused", row.open.started_at) if row.open else None
     return History(
         row.now,

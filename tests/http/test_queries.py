@@ -1,0 +1,117 @@
+"""What supabase-py's builder makes of the queries that our stores write, and that a statement knows nobody."""
+
+import json
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import pytest
+
+from server.data.queries import Statement, call, compiled, table
+from server.http.pagination import PageQuery, Position, paged
+from tests.http.conftest import ORG_ID
+
+ID = UUID("a7470079-8fd5-40eb-8b1d-c790840bc8b3")
+POSITION = Position(datetime(2026, 1, 2, 3, 4, 5, 600000, tzinfo=UTC), ID)
+AT = "2026-01-02T03%3A04%3A05.600000%2B00%3A00"
+
+
+@pytest.mark.parametrize(
+    ("query", "target"),
+    [
+        (table("monitors").select("id,name").limit(1), "/monitors?select=id%2Cname&limit=1"),
+        (table("monitors").select("id", "name"), "/monitors?select=id%2Cname"),
+        (table("monitors").select("id").eq("id", ID), f"/monitors?select=id&id=eq.{ID}"),
+        (table("monitors").select("id").eq("paused", True), "/monitors?select=id&paused=eq.true"),
+        (table("memberships").select("role").order("created_at"), "/memberships?select=role&order=created_at.asc"),
+        (
+            table("memberships").select("org_id", "organisations(name)"),
+            "/memberships?select=org_id%2Corganisations%28name%29",
+        ),
+        (
+            table("channels").select("version", "...organisations!channels_org_id_fkey(my_role)"),
+            "/channels?select=version%2C...organisations%21channels_org_id_fkey%28my_role%29",
+        ),
+        (
+            table("incidents")
+            .select("id", "comments:incident_comments(id)")
+            .order("created_at", foreign_table="comments")
+            .limit(200, foreign_table="comments")
+            .limit(1),
+            "/incidents?select=id%2Ccomments%3Aincident_comments%28id%29&comments.order=created_at.asc"
+            "&comments.limit=200&limit=1",
+        ),
+        (
+            paged(table("monitors").select("id"), PageQuery()),
+            "/monitors?select=id&order=created_at.desc%2Cid.desc&limit=51",
+        ),
+        (
+            paged(table("incidents").select("id"), PageQuery(limit=2, cursor=POSITION.encode()), by="opened_at"),
+            f"/incidents?select=id&opened_at=lte.{AT}&or=%28opened_at.lt.{AT}%2Cid.lt.{ID}%29"
+            "&order=opened_at.desc%2Cid.desc&limit=3",
+        ),
+    ],
+)
+def test_a_select_is_a_get_with_its_filters_and_order_in_the_url(query, target):
+    statement = compiled(query)
+    assert (statement.method, statement.target, statement.content) == ("GET", target, None)
+
+
+def test_an_insert_sends_the_row_and_asks_for_it_back():
+    statement = compiled(table("incident_comments").insert({"org_id": ORG_ID, "body": "é"}).select("id,body"))
+    assert (statement.method, statement.target.partition("?")[0]) == ("POST", "/incident_comments")
+    assert "select=id%2Cbody" in statement.target
+    assert json.loads(statement.content or b"") == {"org_id": ORG_ID, "body": "é"}
+    assert dict(statement.headers)["prefer"] == "return=representation"
+
+
+def test_an_update_changes_what_its_filters_match_and_asks_for_it_back():
+    statement = compiled(table("monitors").update({"paused": True}).eq("id", ID).eq("version", 3).select("id"))
+    assert (statement.method, statement.target) == ("PATCH", f"/monitors?id=eq.{ID}&version=eq.3&select=id")
+    assert json.loads(statement.content or b"") == {"paused": True}
+    assert dict(statement.headers)["prefer"] == "return=representation"
+
+
+def test_a_delete_deletes_what_its_filters_match_and_says_what_that_was():
+    statement = compiled(table("channels").delete().eq("id", ID).select("id"))
+    assert (statement.method, statement.target) == ("DELETE", f"/channels?id=eq.{ID}&select=id")
+    assert statement.content == b"{}", "the builder's own; PostgREST reads no body of a DELETE"
+    assert dict(statement.headers)["prefer"] == "return=representation"
+
+
+def test_a_call_posts_its_arguments_to_the_function():
+    statement = call("delete_organisation", {"org_id": ORG_ID, "expected_version": None})
+    assert (statement.method, statement.target) == ("POST", "/rpc/delete_organisation")
+    assert json.loads(statement.content or b"") == {"org_id": ORG_ID, "expected_version": None}
+    assert dict(statement.headers)["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("text", ["a,b", "a.b", "(a)", 'say "x"', "a&b=c", "x%y", "ü 🚨", "null", "*"])
+def test_text_in_a_filter_stays_text(text):
+    statement = compiled(table("monitors").select("id").eq("name", text))
+    assert parse_qsl(statement.target.partition("?")[2], strict_parsing=True) == [
+        ("select", "id"),
+        ("name", f"eq.{text}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        compiled(table("monitors").select("id")),
+        compiled(table("monitors").insert({"name": "x"}).select("id")),
+        call("record", {"batch": []}),
+    ],
+)
+def test_a_statement_carries_no_identity_and_cannot_be_changed(statement: Statement):
+    names = {name.lower() for name, _ in statement.headers}
+    assert names <= {"accept-profile", "content-profile", "content-type", "prefer"}
+    assert isinstance(statement.headers, tuple)
+    with pytest.raises(AttributeError):
+        statement.target = "/secrets"  # type: ignore[misc]
+
+
+def test_building_one_query_leaves_nothing_in_the_next():
+    compiled(table("monitors").insert({"name": "x"}).select("id"))
+    compiled(table("monitors").select("id").eq("id", ID).limit(1))
+    assert compiled(table("monitors").select("*")).target == "/monitors?select=%2A"

@@ -1,0 +1,87 @@
+"""Settings: every problem at once, and no secret anywhere it might be read."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from server.settings import SettingsError, load_settings, read_settings
+from tests.http.conftest import ENVIRONMENT
+
+MINIMAL = {
+    "SUPABASE_URL": "https://abc.supabase.co/",
+    "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
+    "SUPABASE_SECRET_KEY": "sb_secret_hush",
+}
+
+
+def test_three_variables_are_enough():
+    settings = read_settings(MINIMAL)
+    assert settings.supabase_url == "https://abc.supabase.co"
+    assert settings.supabase_jwt_issuer == "https://abc.supabase.co/auth/v1"
+    assert settings.supabase_jwt_audience == "authenticated"
+    assert (settings.host, settings.port, settings.web_concurrency) == ("127.0.0.1", 8000, 1)
+    assert (settings.private_targets, settings.cors_origins) == ((), frozenset())
+
+
+def test_everything_that_is_missing_or_malformed_is_said_at_once():
+    broken = {
+        "SUPABASE_URL": "abc.supabase.co",
+        "SUPABASE_JWT_SECRET": "short",
+        "CORS_ORIGINS": "https://app.example.com/path",
+        "REDIS_URL": "http://localhost",
+        "PRIVATE_TARGETS": "10.0.0.1/8",
+        "LOG_LEVEL": "LOUD",
+        "PORT": "80000",
+        "WEB_CONCURRENCY": "0",
+    }
+    with pytest.raises(SettingsError) as refused:
+        read_settings(broken)
+    said = str(refused.value)
+    for name in [*broken, "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"]:
+        assert name in said
+    assert len(refused.value.problems) == len(broken) + 2
+
+
+def test_a_blank_value_counts_as_not_set():
+    assert read_settings({**MINIMAL, "PORT": " ", "SUPABASE_JWT_ISSUER": ""}).port == 8000
+    with pytest.raises(SettingsError, match="SUPABASE_URL is missing"):
+        read_settings({**MINIMAL, "SUPABASE_URL": ""})
+
+
+def test_the_issuer_is_unchecked_only_in_so_many_words():
+    assert read_settings({**MINIMAL, "SUPABASE_JWT_ISSUER": ""}).supabase_jwt_issuer is not None
+    assert read_settings({**MINIMAL, "SUPABASE_JWT_ISSUER": "unchecked"}).supabase_jwt_issuer is None
+
+
+def test_no_secret_is_in_what_is_printed():
+    secret = "a-very-secret-secret-of-40-characters-ok"
+    settings = read_settings({**MINIMAL, "SUPABASE_JWT_SECRET": secret, "REDIS_URL": "redis://:hidden@127.0.0.1"})
+    for text in ("sb_secret_hush", secret, "hidden"):
+        assert text not in repr(settings)
+    with pytest.raises(SettingsError) as refused:
+        read_settings({**MINIMAL, "SUPABASE_SECRET_KEY": "hush hush", "SUPABASE_JWT_SECRET": "tiny-secret"})
+    assert "hush" not in str(refused.value)
+    assert "tiny-secret" not in str(refused.value)
+
+
+def test_lists_are_separated_by_commas():
+    settings = read_settings(
+        {
+            **MINIMAL,
+            "PRIVATE_TARGETS": "10.0.0.0/8, fd00::/8",
+            "CORS_ORIGINS": "https://a.example, http://localhost:5173",
+        }
+    )
+    assert set(settings.private_targets) == {ip_network("10.0.0.0/8"), ip_network("fd00::/8")}
+    assert settings.cors_origins == {"https://a.example", "http://localhost:5173"}
+
+
+def test_the_real_environment_wins_over_the_file(tmp_path, monkeypatch):
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in MINIMAL.items()) + "PORT=8001\n# PORT=1\n")
+    monkeypatch.delenv("PORT", raising=False)
+    assert load_settings(env_file).port == 8001
+    monkeypatch.setenv("PORT", "8002")
+    assert load_settings(env_file).port == 8002

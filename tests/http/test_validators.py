@@ -1,0 +1,95 @@
+"""ETags, 304 and 412 (RFC 9110): a reader need not be told twice, and a writer cannot undo what they have not seen."""
+
+import json
+
+import pytest
+
+from tests.http.conftest import MONITOR, MONITOR_FOR_WRITING
+
+HERE = f"/v1/monitors/{MONITOR['id']}"
+
+
+def read(client, signed_in, upstream, row=MONITOR, path=HERE, **headers):
+    upstream.answer([row])
+    return client.get(path, headers={**signed_in, **headers})
+
+
+def test_every_get_has_an_etag_and_may_be_kept_but_must_be_asked_for_again(client, signed_in, upstream):
+    for path in (HERE, "/v1/monitors"):
+        answer = read(client, signed_in, upstream, path=path)
+        assert answer.headers["ETag"].startswith('"')
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert "Authorization" in answer.headers.getlist("Vary")
+    assert client.get("/healthz").headers["ETag"]
+
+
+def test_what_the_reader_holds_still_stands(client, signed_in, upstream):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    for held in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = read(client, signed_in, upstream, **{"If-None-Match": held})
+        assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
+        assert "Content-Length" not in again.headers
+        assert "Content-Type" not in again.headers
+
+
+def test_what_has_changed_is_answered_whole(client, signed_in, upstream):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    went_down = {**MONITOR, "state": "down"}
+    again = read(client, signed_in, upstream, went_down, **{"If-None-Match": tag})
+    assert (again.status_code, again.json["state"]) == (200, "down")
+    assert again.headers["ETag"] != tag
+
+
+def test_head_answers_as_get_does_without_a_body(client, signed_in, upstream):
+    whole = read(client, signed_in, upstream)
+    upstream.answer([MONITOR])
+    head = client.head(HERE, headers=signed_in)
+    assert (head.status_code, head.data) == (200, b"")
+    assert head.headers["ETag"] == whole.headers["ETag"]
+    assert head.headers["Content-Length"] == str(len(whole.data))
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_change_of_what_one_has_read_goes_through_and_is_guarded_to_the_end(client, signed_in, upstream, method):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    upstream.answer([MONITOR_FOR_WRITING])
+    upstream.answer([MONITOR])
+    body = {"json": {"name": "new"}} if method == "PATCH" else {}
+    answer = client.open(HERE, method=method, headers={**signed_in, "If-Match": tag}, **body)
+    assert answer.status_code in {200, 204}
+    assert "version=eq.3" in upstream.requests[-1].path, "the write itself insists on the version"
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("tag", ['"2.abc"', 'W/"3.abc"', '"abc"', "3", '"3.a", "4.b"', '"99999999999.a"', ""])
+def test_a_change_of_what_has_moved_on_is_412_and_writes_nothing(client, signed_in, upstream, method, tag):
+    upstream.answer([MONITOR_FOR_WRITING])
+    body = {"json": {"name": "new"}} if method == "PATCH" else {}
+    answer = client.open(HERE, method=method, headers={**signed_in, "If-Match": tag}, **body)
+    assert (answer.status_code, answer.json["code"]) == (412, "precondition_failed")
+    assert all(asked.method == "GET" for asked in upstream.requests)
+
+
+def test_a_change_that_loses_the_race_between_reading_and_writing_is_412(client, signed_in, upstream):
+    upstream.answer([MONITOR_FOR_WRITING])
+    upstream.answer([])  # the conditional write met another version
+    answer = client.patch(HERE, json={"name": "new"}, headers={**signed_in, "If-Match": '"3.abc"'})
+    assert answer.status_code == 412
+
+
+@pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}])
+def test_whoever_insists_on_nothing_writes_over_whatever_stands(client, signed_in, upstream, headers):
+    upstream.answer([MONITOR_FOR_WRITING])
+    upstream.answer([MONITOR])
+    answer = client.patch(HERE, json={"name": "new"}, headers={**signed_in, **headers})
+    assert answer.status_code == 200
+    assert "version" not in upstream.requests[-1].path.split("select")[0]
+    assert json.loads(upstream.requests[-1].content or b"") == {"name": "new"}
+
+
+def test_a_monitor_that_went_down_since_it_was_read_may_still_be_renamed(client, signed_in, upstream):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    upstream.answer([{**MONITOR_FOR_WRITING, "state": "down"}])
+    upstream.answer([{**MONITOR, "state": "down"}])
+    answer = client.patch(HERE, json={"name": "new"}, headers={**signed_in, "If-Match": tag})
+    assert answer.status_code == 200

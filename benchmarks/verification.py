@@ -19,8 +19,8 @@ from server.data.jwks import JwksSnapshot, VerificationKey, fetch_jwks
 from server.http.tokens import Claims, TokenPolicy, Verifier, bearer_token
 from tests.http.minting import ISSUER, SECRET, es256_key, mint_hs256, rs256_key, serve_jwks, user_claims
 
-ROUNDS = 150
-COLD_CHECKS_PER_BATCH = 20
+ROUNDS = 60
+COLD_CHECKS_PER_BATCH = 100
 CACHED_CHECKS_PER_BATCH = 1000
 POLICY = TokenPolicy(issuer=ISSUER, algorithms=("ES256", "RS256", "HS256"), hs256_secret=SECRET)
 

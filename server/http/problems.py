@@ -21,6 +21,7 @@ from server.errors import (
 from server.http.wsgi import Answer
 
 PROBLEM_JSON = "application/problem+json"
+MOST_FAULTS_SHOWN = 100  # a body of 1 MB can hold many more
 _OF_HTTP: dict[int, type[AppError]] = {
     400: MalformedRequest,
     404: NotFound,
@@ -43,7 +44,9 @@ def problem(error: AppError, request_id: str) -> dict[str, Any]:
         "request_id": request_id,
     }
     if error.faults:
-        document["errors"] = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
+        document["errors"] = [
+            {"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults[:MOST_FAULTS_SHOWN]
+        ]
     return document
 
 

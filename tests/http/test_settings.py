@@ -85,3 +85,44 @@ def test_the_real_environment_wins_over_the_file(tmp_path, monkeypatch):
     assert load_settings(env_file).port == 8001
     monkeypatch.setenv("PORT", "8002")
     assert load_settings(env_file).port == 8002
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SUPABASE_URL", "https://<ref>.supabase.co"),  # as .env.example has it
+        ("SUPABASE_URL", "https://abc.supabase.co:99999"),
+        ("SUPABASE_URL", "https://abc.supabase.co/?x=1"),
+        ("SUPABASE_URL", "https://user:hush@abc.supabase.co"),
+        ("SUPABASE_URL", "https://[::1"),
+        ("SUPABASE_URL", "https://ab c.supabase.co"),
+        ("SUPABASE_URL", "postgresql://abc.supabase.co"),
+        ("SUPABASE_PUBLISHABLE_KEY", "sb_secret_hush"),
+        ("SUPABASE_PUBLISHABLE_KEY", "two words"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CORS_ORIGINS", "https://app.example.com#top"),
+        ("CORS_ORIGINS", "https://me@app.example.com"),
+        ("CORS_ORIGINS", "https://App.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com:99999"),
+        ("CORS_ORIGINS", "https://good.example,app.example.com"),
+        ("PRIVATE_TARGETS", "10.0.0.0/33"),
+        ("PRIVATE_TARGETS", "localhost"),
+        ("PORT", "0"),
+        ("PORT", "8000.0"),
+        ("PORT", "٨٠٠٠"),
+        ("WEB_CONCURRENCY", "-1"),
+    ],
+)
+def test_what_could_not_work_is_refused_by_name_and_a_secret_in_it_is_not_repeated(name, value):
+    with pytest.raises(SettingsError) as refused:
+        read_settings({**MINIMAL, name: value})
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{name} ")
+    assert "hush" not in problem
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:54321", "https://db.example.com/supabase/", "http://[::1]:54321"])
+def test_supabase_may_stand_anywhere(url):
+    assert read_settings({**MINIMAL, "SUPABASE_URL": url}).supabase_url == url.rstrip("/")

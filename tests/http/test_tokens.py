@@ -285,7 +285,7 @@ HEADERS: list[tuple[str, bytes, Reason]] = [
     ("nothing", b"", Reason.BAD_HEADER),
     ("not JSON", b"{alg:ES256}", Reason.BAD_HEADER),
     ("a deep nest", b"[" * 4000, Reason.BAD_HEADER),
-    ("a deep nest in an object", b'{"alg":"ES256","a":' + b"[" * 2000 + b"]" * 2000 + b"}", Reason.BAD_HEADER),
+    ("a deep nest in an object", b'{"alg":"ES256","a":' + b"[" * 4000, Reason.BAD_HEADER),
     ("NaN", b'{"alg":"ES256","kid":"es-1","a":NaN}', Reason.BAD_HEADER),
     ("5,000 digits", b'{"alg":"ES256","kid":"es-1","a":' + b"9" * 5000 + b"}", Reason.BAD_HEADER),
     ("UTF-16", '{"alg":"ES256","kid":"es-1"}'.encode("utf-16"), Reason.BAD_HEADER),

@@ -62,8 +62,13 @@ def _npm_ci() -> None:
     npm = subprocess.run(
         [NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
         cwd=HERE,
-        # npm starts `node` by name; the first on the path must be the wheel's.
-        env={**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        env={
+            # Trust what the machine trusts, as pip does: a company's own certificate authority, for one.
+            "NODE_USE_SYSTEM_CA": "1",
+            **os.environ,
+            # npm starts `node` by name; the first on the path must be the wheel's.
+            "PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        },
         capture_output=True,
         text=True,
     )

@@ -10,7 +10,9 @@ from typing import Any
 from server.data.failures import is_success, is_transient, read_problem, refusal
 from server.data.queries import Statement, compiled, table
 from server.data.transport import UpstreamAnswer, UpstreamSession
-from server.errors import Forbidden
+from server.errors import Forbidden, NotFound
+
+_NO_ROWS = b"[]"
 
 
 class Database:
@@ -42,6 +44,21 @@ class Database:
                 return answer.content
             problem = read_problem(answer.content)
         raise refusal(answer.status, problem)
+
+    def execute_one(self, query: Any) -> bytes:
+        """Send a query for one row and return it as a one-element JSON array.
+
+        Raises NotFound where there is no such row, or none that the caller may see: the two look alike.
+        """
+        rows = self.execute(query)
+        if rows == _NO_ROWS:
+            raise NotFound
+        return rows
+
+    def execute_if_it_stands(self, query: Any) -> bytes | None:
+        """Send a conditional write; return the row as a one-element JSON array, None where none met the condition."""
+        rows = self.execute(query)
+        return None if rows == _NO_ROWS else rows
 
     def _send(self, statement: Statement) -> UpstreamAnswer:
         return self._session.send(

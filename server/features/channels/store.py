@@ -5,7 +5,6 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import call, table
-from server.errors import NotFound
 from server.http.pagination import PageQuery, paged
 
 COLUMNS = "id,org_id,name,kind,url,created_at,version"
@@ -32,10 +31,7 @@ def read_for_writing(database: Database, channel_id: UUID) -> bytes:
         .eq("id", channel_id)
         .limit(1)
     )
-    rows = database.execute(query)
-    if rows == b"[]":
-        raise NotFound
-    return rows
+    return database.execute_one(query)
 
 
 def delete(database: Database, channel_id: UUID, version: int | None) -> bool:
@@ -43,4 +39,4 @@ def delete(database: Database, channel_id: UUID, version: int | None) -> bool:
     query = table("channels").delete().eq("id", channel_id)
     if version is not None:
         query = query.eq("version", version)
-    return database.execute(query.select("id")) != b"[]"
+    return database.execute_if_it_stands(query.select("id")) is not None

@@ -4,7 +4,6 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import Statement, compiled, remembered, table
-from server.errors import NotFound
 from server.features.incidents.rules import IncidentState
 from server.http.pagination import PageQuery, paged
 
@@ -45,7 +44,7 @@ def read(database: Database, incident_id: UUID) -> bytes:
         .limit(MAX_COMMENTS_SHOWN, foreign_table="comments")
         .limit(1)
     )
-    return _present(database.execute(query))
+    return database.execute_one(query)
 
 
 def read_for_writing(database: Database, incident_id: UUID) -> bytes:
@@ -56,7 +55,7 @@ def read_for_writing(database: Database, incident_id: UUID) -> bytes:
         .eq("id", incident_id)
         .limit(1)
     )
-    return _present(database.execute(query))
+    return database.execute_one(query)
 
 
 def move(
@@ -66,17 +65,10 @@ def move(
     query = table("incidents").update({"state": to}).eq("id", incident_id).eq("state", now)
     if version is not None:
         query = query.eq("version", version)
-    rows = database.execute(query.select(COLUMNS))
-    return None if rows == b"[]" else rows
+    return database.execute_if_it_stands(query.select(COLUMNS))
 
 
 def comment(database: Database, incident_id: UUID, org_id: UUID, body: str) -> bytes:
     """Add a comment; return it as a one-element JSON array."""
     row = {"incident_id": str(incident_id), "org_id": str(org_id), "body": body}
     return database.execute(table("incident_comments").insert(row).select(COMMENT_COLUMNS))
-
-
-def _present(rows: bytes) -> bytes:
-    if rows == b"[]":
-        raise NotFound
-    return rows

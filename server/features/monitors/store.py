@@ -5,7 +5,6 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import Statement, compiled, remembered, table
-from server.errors import NotFound
 from server.features.monitors.rules import State
 from server.http.pagination import PageQuery, paged
 
@@ -29,7 +28,7 @@ def list_page(
 
 def read(database: Database, monitor_id: UUID) -> bytes:
     """Return one monitor as a one-element JSON array. Raises NotFound."""
-    return _present(database.execute(_one(monitor_id)))
+    return database.execute_one(_one(monitor_id))
 
 
 @remembered
@@ -57,7 +56,7 @@ def read_for_writing(database: Database, monitor_id: UUID) -> bytes:
         .eq("id", monitor_id)
         .limit(1)
     )
-    return _present(database.execute(query))
+    return database.execute_one(query)
 
 
 def update(database: Database, monitor_id: UUID, changes: dict[str, Any], version: int | None) -> bytes | None:
@@ -65,8 +64,7 @@ def update(database: Database, monitor_id: UUID, changes: dict[str, Any], versio
     query = table("monitors").update(changes).eq("id", monitor_id)
     if version is not None:
         query = query.eq("version", version)
-    rows = database.execute(query.select(COLUMNS))
-    return None if rows == b"[]" else rows
+    return database.execute_if_it_stands(query.select(COLUMNS))
 
 
 def delete(database: Database, monitor_id: UUID, version: int | None) -> bool:
@@ -74,10 +72,4 @@ def delete(database: Database, monitor_id: UUID, version: int | None) -> bool:
     query = table("monitors").delete().eq("id", monitor_id)
     if version is not None:
         query = query.eq("version", version)
-    return database.execute(query.select("id")) != b"[]"
-
-
-def _present(rows: bytes) -> bytes:
-    if rows == b"[]":
-        raise NotFound
-    return rows
+    return database.execute_if_it_stands(query.select("id")) is not None

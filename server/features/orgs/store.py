@@ -4,7 +4,6 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import call, table
-from server.errors import NotFound
 from server.http.pagination import PageQuery, paged
 
 COLUMNS = ("id", "name", "my_role", "created_at", "updated_at", "version")
@@ -22,7 +21,7 @@ def list_page(database: Database, page: PageQuery) -> bytes:
 
 def read(database: Database, org_id: UUID) -> bytes:
     """Return one organisation as a one-element JSON array. Raises NotFound."""
-    return _present(database.execute(table("organisations").select(*COLUMNS).eq("id", org_id).limit(1)))
+    return database.execute_one(table("organisations").select(*COLUMNS).eq("id", org_id).limit(1))
 
 
 def rename(database: Database, org_id: UUID, name: str, version: int | None) -> bytes | None:
@@ -35,9 +34,3 @@ def rename(database: Database, org_id: UUID, name: str, version: int | None) -> 
 def delete(database: Database, org_id: UUID, version: int | None) -> None:
     """Delete it with all that is in it. Raises NotFound, Forbidden, PreconditionFailed."""
     database.execute(call("delete_organisation", {"org_id": str(org_id), "expected_version": version}))
-
-
-def _present(rows: bytes) -> bytes:
-    if rows == b"[]":
-        raise NotFound
-    return rows

@@ -1,5 +1,6 @@
 """Serve the API: `python -m server`. The figures behind these choices are in docs/decisions.md."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -7,7 +8,10 @@ import tempfile
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
+from server.logs import configure_logs
 from server.settings import SettingsError, load_settings
+
+log = logging.getLogger("tocsin.api")
 
 # More threads than calls that may be in flight to Supabase (data/transport.py): the rest can say that it is slow.
 THREADS = 64
@@ -21,6 +25,9 @@ def main() -> None:
         settings = load_settings()
     except SettingsError as error:
         sys.exit(str(error))
+    configure_logs(settings.log_level)
+    address = f"http://{settings.host}:{settings.port}"
+    log.info("api starts", extra={"address": address, "processes": settings.web_concurrency})
     if settings.web_concurrency > 1:
         # Several processes add their counts up in files; prometheus_client looks for the folder when it is imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="tocsin-metrics-")

@@ -43,6 +43,8 @@ def one(model: type[BaseModel], raw: bytes, *, status: int = 200, location: str 
     found = read_rows(raw)
     rows: list[dict[str, Any]] = found if isinstance(found, list) else [found]
     shape(model, rows)
+    if len(rows) != 1:
+        raise AppError(reason=f"upstream_shape: {model.__name__} {len(rows)} rows for one")
     row = rows[0]
     headers = {"Location": location.format(id=row["id"])} if location else {}
     return Reply(orjson.dumps(row), status, row.get("version"), headers=headers)
@@ -56,6 +58,8 @@ def shaped(thing: BaseModel, *, status: int = 200) -> Reply:
 def page(model: type[BaseModel], raw: bytes, query: PageQuery, by: str = "created_at") -> Reply:
     """Answer with one page of rows, given as the JSON array that `pagination.paged` made the database answer."""
     rows: list[dict[str, Any]] = read_rows(raw)
+    if not isinstance(rows, list):
+        raise AppError(reason=f"upstream_shape: {model.__name__} no rows but {type(rows).__name__}")
     shape(model, rows)
     cursor = None
     if len(rows) > query.limit:
@@ -73,7 +77,7 @@ def read_row(model: type[M], raw: bytes) -> M:
     """Read one row for a rule to look at, from a JSON object or a one-element array."""
     found = read_rows(raw)
     try:
-        return model.model_validate(found[0] if isinstance(found, list) else found)
+        return model.model_validate(found[0] if isinstance(found, list) and found else found)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise AppError(reason=f"upstream_shape: {model.__name__} {first['loc']} {first['msg']}") from None

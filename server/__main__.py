@@ -3,16 +3,19 @@
 import gc
 import logging
 import os
+import signal
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
-from server.app import create_app
-from server.http.wsgi import Api
 from server.logs import configure_logs
 from server.settings import SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from server.http.wsgi import Api
 
 log = logging.getLogger("tocsin.api")
 
@@ -20,14 +23,23 @@ log = logging.getLogger("tocsin.api")
 THREADS = 64
 # Connections beyond this wait in the kernel's queue, where they cost nothing.
 BACKPRESSURE = 128
+# The longest request, a preview, takes 10 s and a little; who is not done then never will be.
+STOP_TIMEOUT_SECONDS = 15
 
 
 # Objects that a request leaves behind in cycles are few; looking for them every 700 allocations takes 3 % of its CPU.
 ALLOCATIONS_PER_COLLECTION = 10_000
 
 
-def build_app() -> Api:
+def build_app() -> "Api":
     """Build the API in a process that will serve it; granian calls this."""
+    # Until granian serves, this process has the signal handlers of the one that it was forked from, which note the wish
+    # and wait for this one to end: told to stop while it starts, it would never.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.SIG_DFL)
+    # Not above: prometheus_client decides when it is imported whether processes add up, and `main` has to speak first.
+    from server.app import create_app
+
     app = create_app()
     gc.collect()
     gc.freeze()  # what stands now stands as long as the process: no collection need look at it again
@@ -60,6 +72,7 @@ def main() -> None:
         websockets=False,
         log_enabled=False,
         respawn_failed_workers=True,
+        workers_kill_timeout=STOP_TIMEOUT_SECONDS,
     ).serve()
 
 

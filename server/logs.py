@@ -1,5 +1,6 @@
 """Logs: one JSON object a line on standard output, so that a platform's log search needs no parser."""
 
+import json
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -28,7 +29,10 @@ class JsonFormatter(logging.Formatter):
         )
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
+        except TypeError:  # half of a surrogate pair, an integer beyond 64 bits: rather slowly than not at all
+            return json.dumps(line, default=str)
 
 
 class AccessLog:

@@ -23,6 +23,7 @@ _UNAVAILABLE = re.compile(r"PGRST00[0-3]|08...|53...|57P0.")
 _TOKEN_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
 _INVALID = frozenset({"23514", "23502", "22P02", "22001", "22003", "22007", "22008", "22P05"})
 _TRANSIENT = frozenset({"40001", "40P01"})
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _QUOTED_CONSTRAINT = re.compile(r'constraint "([a-z_]+)"')
 _BY_STATUS: dict[int, type[AppError]] = {
     401: Unauthenticated,
@@ -46,10 +47,18 @@ class UpstreamProblem:
 
 def is_success(status: int, body: bytes) -> bool:
     """Tell whether an answer is what was asked for: 2xx, and not some proxy's HTML page, which may say 200 as well."""
-    return 200 <= status < 300 and not body.startswith(b"<")
+    return 200 <= status < 300 and _PAGE.match(body) is None
 
 
-def read_rows(body: bytes) -> Any:
+def read_rows(body: bytes) -> list[Any]:
+    """Read the rows that the database answered. Raises Unavailable, and AppError where it is something else."""
+    rows = read_answer(body)
+    if not isinstance(rows, list):
+        raise AppError(reason=f"upstream_shape: no rows but {type(rows).__name__}")
+    return rows
+
+
+def read_answer(body: bytes) -> Any:
     """Read what the database answered. Raises Unavailable where it is no JSON, since it was cut off."""
     try:
         return orjson.loads(body)

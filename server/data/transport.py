@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pyreqwest.client import SyncClient, SyncClientBuilder
-from pyreqwest.exceptions import PoolTimeoutError, PyreqwestError, RequestTimeoutError
+from pyreqwest.exceptions import ConnectError, PoolTimeoutError, PyreqwestError, RequestTimeoutError
 
 from server.errors import TimedOut, Unavailable
 
@@ -56,15 +56,19 @@ class UpstreamSession:
     def send(self, method: str, url: str, headers: Any, content: bytes | None = None) -> UpstreamAnswer:
         """Send one request; `headers` are pairs of names and values.
 
-        Raises Unavailable (503) where the upstream cannot be reached or the queue is full, TimedOut (504) where it is
-        slow.
+        A read whose connection broke before the answer began is sent once more, so it may take twice the timeout.
+        Raises Unavailable (503) where the upstream cannot be reached or breaks off, or the queue is full; TimedOut
+        (504) where it is slow or does not come to an end.
         """
-        request = self._client.request(method, url).headers(headers)
-        if content is not None:
-            request = request.body_bytes(content)
         try:
-            answer = request.build().send()
-            return UpstreamAnswer(answer.status, bytes(answer.bytes()))
+            try:
+                return self._send_once(method, url, headers, content)
+            except ConnectError:
+                # A kept connection may be closed at the moment at which a request leaves on it, and then nobody can
+                # tell whether it arrived: a read may be repeated, a write may not.
+                if method != "GET":
+                    raise
+                return self._send_once(method, url, headers, content)
         except PoolTimeoutError as error:
             raise Unavailable(
                 "Too many requests wait for the database.", retry_after_seconds=1, reason="upstream_queue_full"
@@ -74,6 +78,14 @@ class UpstreamSession:
             raise TimedOut(retry_after_seconds=1, reason=type(error).__name__) from error
         except PyreqwestError as error:
             raise Unavailable(retry_after_seconds=1, reason=type(error).__name__) from error
+
+    def _send_once(self, method: str, url: str, headers: Any, content: bytes | None) -> UpstreamAnswer:
+        request = self._client.request(method, url).headers(headers)
+        if content is not None:
+            request = request.body_bytes(content)
+        # Read whole, and bounded by time alone: the upstream is our own, and a bound in bytes costs a sixth more CPU.
+        answer = request.build().send()
+        return UpstreamAnswer(answer.status, bytes(answer.bytes()))
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,6 +1,5 @@
 """How the API does, for Prometheus: requests by method, route and status, with their durations."""
 
-import os
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -37,8 +36,9 @@ class RequestMetrics:
 
 def exposition(registry: CollectorRegistry) -> bytes:
     """Return the metrics in Prometheus' text format, of all processes where there are several."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(registry)
     every_process = CollectorRegistry()
-    MultiProcessCollector(every_process)  # type: ignore[no-untyped-call]
+    try:
+        MultiProcessCollector(every_process)  # type: ignore[no-untyped-call]
+    except ValueError:  # it knows no folder that processes share: this one is alone
+        return generate_latest(registry)
     return generate_latest(every_process)

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from server.data.failures import read_rows
+from server.data.failures import read_answer, read_rows
 from server.errors import AppError, PreconditionFailed
 from server.http.pagination import PageQuery, Position
 from server.http.shaping import shape
@@ -40,7 +40,7 @@ class Reply:
 
 def one(model: type[BaseModel], raw: bytes, *, status: int = 200, location: str | None = None) -> Reply:
     """Answer with one row, given as the JSON object or the one-element array that the database answered."""
-    found = read_rows(raw)
+    found = read_answer(raw)
     rows: list[dict[str, Any]] = found if isinstance(found, list) else [found]
     shape(model, rows)
     if len(rows) != 1:
@@ -57,9 +57,7 @@ def shaped(thing: BaseModel, *, status: int = 200) -> Reply:
 
 def page(model: type[BaseModel], raw: bytes, query: PageQuery, by: str = "created_at") -> Reply:
     """Answer with one page of rows, given as the JSON array that `pagination.paged` made the database answer."""
-    rows: list[dict[str, Any]] = read_rows(raw)
-    if not isinstance(rows, list):
-        raise AppError(reason=f"upstream_shape: {model.__name__} no rows but {type(rows).__name__}")
+    rows = read_rows(raw)
     shape(model, rows)
     cursor = None
     if len(rows) > query.limit:
@@ -75,7 +73,7 @@ def nothing() -> Reply:
 
 def read_row(model: type[M], raw: bytes) -> M:
     """Read one row for a rule to look at, from a JSON object or a one-element array."""
-    found = read_rows(raw)
+    found = read_answer(raw)
     try:
         return model.model_validate(found[0] if isinstance(found, list) and found else found)
     except ValidationError as error:

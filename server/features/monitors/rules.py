@@ -10,6 +10,9 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
 
 class State(StrEnum):
     """What is known of a monitor now. `pending` is a suspicion that the ledger does not know."""
@@ -211,9 +214,10 @@ def next_due_at(monitor_id: UUID, policy: Policy, state: State, now: datetime) -
         return now + timedelta(seconds=policy.retry_interval_seconds)
     interval_ms = policy.interval_seconds * 1000
     phase_ms = monitor_id.int % interval_ms
-    now_ms = int(now.timestamp() * 1000)
+    # Whole numbers: as floats, some points of the grid lie a hair before themselves, and would be due again at once.
+    now_ms = (now - _EPOCH) // _MILLISECOND
     due_ms = now_ms - (now_ms - phase_ms) % interval_ms + interval_ms
-    return datetime.fromtimestamp(due_ms / 1000, tz=UTC)
+    return _EPOCH + due_ms * _MILLISECOND
 
 
 def retry_interval(interval_seconds: int) -> int:

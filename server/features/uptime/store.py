@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel
 
 from server.data.clients import Database
-from server.data.failures import read_rows
+from server.data.failures import read_answer
 from server.data.queries import call
 from server.features.monitors.rules import State
 from server.features.uptime.rules import History, OpenLine
@@ -31,7 +31,7 @@ class _Row(BaseModel):
 def read_history(database: Database, monitor_id: UUID, from_at: datetime, to_at: datetime) -> History | None:
     """Return the ledger within a window, in one call; None where the caller sees no such monitor."""
     arguments = {"monitor_id": str(monitor_id), "from_at": from_at.isoformat(), "to_at": to_at.isoformat()}
-    answer = read_rows(database.execute(call("monitor_history", arguments)))
+    answer = read_answer(database.execute(call("monitor_history", arguments)))
     if answer is None:
         return None
     row = _Row.model_validate(answer)

@@ -2,14 +2,18 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 import pytest
 
+from server.data.clients import Supabase
 from server.data.queries import Statement, call, compiled, table
+from server.features.monitors import store as monitors
+from server.features.monitors.rules import State
 from server.http.pagination import PageQuery, Position, paged
-from tests.http.conftest import ORG_ID
+from tests.http.conftest import ORG_ID, SUPABASE_URL, FakeUpstream
 
 ID = UUID("a7470079-8fd5-40eb-8b1d-c790840bc8b3")
 POSITION = Position(datetime(2026, 1, 2, 3, 4, 5, 600000, tzinfo=UTC), ID)
@@ -59,8 +63,7 @@ def test_a_select_is_a_get_with_its_filters_and_order_in_the_url(query, target):
 
 def test_an_insert_sends_the_row_and_asks_for_it_back():
     statement = compiled(table("incident_comments").insert({"org_id": ORG_ID, "body": "é"}).select("id,body"))
-    assert (statement.method, statement.target.partition("?")[0]) == ("POST", "/incident_comments")
-    assert "select=id%2Cbody" in statement.target
+    assert (statement.method, statement.target) == ("POST", "/incident_comments?select=id%2Cbody")
     assert json.loads(statement.content or b"") == {"org_id": ORG_ID, "body": "é"}
     assert dict(statement.headers)["prefer"] == "return=representation"
 
@@ -86,7 +89,9 @@ def test_a_call_posts_its_arguments_to_the_function():
     assert dict(statement.headers)["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("text", ["a,b", "a.b", "(a)", 'say "x"', "a&b=c", "x%y", "ü 🚨", "null", "*"])
+@pytest.mark.parametrize(
+    "text", ["a,b", "a.b", "(a)", 'say "x"', "a&b=c", "x%y", "ü 🚨", "null", "*", "a\0b", "a+b", "\\", "\n"]
+)
 def test_text_in_a_filter_stays_text(text):
     statement = compiled(table("monitors").select("id").eq("name", text))
     assert parse_qsl(statement.target.partition("?")[2], strict_parsing=True) == [
@@ -115,3 +120,47 @@ def test_building_one_query_leaves_nothing_in_the_next():
     compiled(table("monitors").insert({"name": "x"}).select("id"))
     compiled(table("monitors").select("id").eq("id", ID).limit(1))
     assert compiled(table("monitors").select("*")).target == "/monitors?select=%2A"
+
+
+def test_a_nul_and_a_quote_in_a_body_are_escaped_by_json():
+    statement = call("create_organisation", {"name": 'a\0b "c" \\ ü 🚨'})
+    assert b"\0" not in (statement.content or b"")
+    assert json.loads(statement.content or b"") == {"name": 'a\0b "c" \\ ü 🚨'}
+
+
+def test_the_same_query_makes_equal_statements():
+    def build() -> Statement:
+        return compiled(table("monitors").update({"paused": True}).eq("id", ID).select("id"))
+
+    assert build() == build()
+    query = table("monitors").select("id").eq("id", ID).limit(1)
+    assert compiled(query) == compiled(query), "to compile a query leaves it as it was"
+
+
+def database(upstream: FakeUpstream, token: str, request_id: str = "r") -> Any:
+    return Supabase(upstream, SUPABASE_URL, "sb_publishable_x").as_user(token, request_id)  # type: ignore[arg-type]
+
+
+def test_a_remembered_statement_goes_out_in_the_name_of_whoever_asks_next():
+    upstream = FakeUpstream()
+    for token, request_id in [("adas", "1"), ("bobs", "2"), ("adas", "3")]:
+        monitors.list_page(database(upstream, token, request_id), PageQuery(), org_id=None, state=None, paused=None)
+    sent = [(asked.headers["Authorization"], asked.headers["X-Request-ID"]) for asked in upstream.requests]
+    assert sent == [("Bearer adas", "1"), ("Bearer bobs", "2"), ("Bearer adas", "3")]
+    assert len({(asked.method, asked.url, asked.content) for asked in upstream.requests}) == 1
+    assert monitors._page(PageQuery(), None, None, None) is monitors._page(PageQuery(), None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((PageQuery(), None, None, True), (PageQuery(), None, None, False)),
+        ((PageQuery(), None, None, False), (PageQuery(), None, None, None)),
+        ((PageQuery(limit=1), None, None, None), (PageQuery(limit=2), None, None, None)),
+        ((PageQuery(), ID, None, None), (PageQuery(), UUID(ORG_ID), None, None)),
+        ((PageQuery(), None, State.UP, None), (PageQuery(), None, State.DOWN, None)),
+        ((PageQuery(cursor=POSITION.encode()), None, None, None), (PageQuery(), None, None, None)),
+    ],
+)
+def test_what_is_remembered_of_one_question_answers_no_other(one, other):
+    assert monitors._page(*one) != monitors._page(*other)

@@ -14,9 +14,14 @@ from server.data.clients import Database, Supabase
 from server.data.queries import call, table
 from server.data.transport import MAX_CALLS_IN_FLIGHT, UpstreamSession
 from server.errors import Conflict, TimedOut, Unavailable
+from tests.http.upstream_server import FINE, RawUpstream, dripping, raw_upstream, saying
 from tests.http.upstreams import Arrived, RealUpstream, Told, echo, real_upstream
 
 QUERY = table("monitors").select("id").limit(1)
+WRITE = call("create_organisation", {"name": "x"})
+CHANGE = table("monitors").update({"paused": True}).eq("version", 3).select("id")
+REMOVAL = table("monitors").delete().eq("version", 3).select("id")
+HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def session() -> Iterator[UpstreamSession]:
         yield session
 
 
-def database(session: UpstreamSession, upstream: RealUpstream, token: str = "token") -> Database:
+def database(session: UpstreamSession, upstream: RealUpstream | RawUpstream, token: str = "token") -> Database:
     return Supabase(session, upstream.url, "sb_publishable_x").as_user(token, "request-1")
 
 
@@ -140,6 +145,96 @@ def test_a_reset_or_an_answer_cut_off_is_503_and_the_next_call_works(session, up
             caller.execute(QUERY)
         upstream.answer = lambda arrived: Told()
         assert caller.execute(QUERY) == b"[]"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"HTTP/1.1 20",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        HEAD + b"Content-Length: 9\r\n\r\n[]",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n[]",
+        HEAD + b"Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+    ],
+)
+def test_what_is_no_whole_answer_is_503_and_the_next_call_works(session, broken):
+    with raw_upstream(saying(broken)) as upstream:
+        caller = database(session, upstream)
+        with pytest.raises(Unavailable) as refused:
+            caller.execute(WRITE)
+        assert (refused.value.status, refused.value.retry_after_seconds) == (503, 1)
+        assert len(upstream.request_lines) == 1
+        upstream.behave = saying(FINE)
+        assert caller.execute(QUERY) == b"[]"
+
+
+def test_an_answer_without_a_body_is_an_empty_one(session, upstream):
+    upstream.answer = lambda arrived: Told(204, b"")
+    assert database(session, upstream).execute(WRITE) == b""
+    assert database(session, upstream).execute(WRITE) == b""
+    assert upstream.connections == 1
+
+
+def test_a_read_that_meets_a_closing_connection_succeeds_on_a_new_one(session):
+    # The client may keep the connection, but the server closes it right after the answer: the next request races.
+    with raw_upstream(saying(FINE)) as upstream:
+        caller = database(session, upstream)
+        assert [caller.execute(QUERY) for _ in range(200)] == [b"[]"] * 200
+
+
+def test_a_write_that_meets_a_closing_connection_is_sent_once_at_most(session):
+    with raw_upstream(saying(FINE)) as upstream:
+        caller = database(session, upstream)
+        done = 0
+        for number in range(200):
+            try:
+                caller.execute(call(f"write_{number}", {}))
+                done += 1
+            except Unavailable:
+                pass  # nobody can tell whether it arrived
+        lines = upstream.request_lines
+        assert len(set(lines)) == len(lines) >= done > 0
+
+
+@pytest.mark.parametrize(("statement", "times"), [(QUERY, 2), (WRITE, 1), (CHANGE, 1), (REMOVAL, 1)])
+def test_only_a_read_is_sent_again_and_only_once_where_a_connection_broke(session, upstream, statement, times):
+    upstream.answer = lambda arrived: None
+    with pytest.raises(Unavailable):
+        database(session, upstream).execute(statement)
+    assert len(upstream.arrived) == times
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (HEAD + b"X-Slow: ", b"x"),
+        (HEAD + b"Content-Length: 100000\r\n\r\n[", b" "),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"2710\r\n" + b" " * 10_000 + b"\r\n"),
+    ],
+    ids=["slow head", "slow body", "body without end"],
+)
+def test_an_answer_that_goes_on_and_on_is_504_when_time_is_up_and_is_hung_up_on(head, drop):
+    with UpstreamSession(answer_timeout=timedelta(milliseconds=200)) as session, raw_upstream(saying(FINE)) as upstream:
+        hung_up = threading.Event()
+        upstream.behave = dripping(head, drop, hung_up)
+        caller = database(session, upstream)
+        with pytest.raises(TimedOut):
+            caller.execute(QUERY)
+        assert hung_up.wait(10), "the connection is still open"
+        assert len(upstream.request_lines) == 1
+        upstream.behave = saying(FINE)
+        assert caller.execute(QUERY) == b"[]"
+
+
+def test_a_large_answer_arrives_whole_and_its_connection_is_kept(session, upstream):
+    body = b'["' + b"x" * 5_000_000 + b'"]'
+    upstream.answer = lambda arrived: Told(body=body)
+    caller = database(session, upstream)
+    assert [caller.execute(QUERY) == body for _ in range(3)] == [True] * 3
+    assert upstream.connections == 1
 
 
 def test_an_answer_that_is_too_slow_is_504_and_the_next_call_works(upstream):

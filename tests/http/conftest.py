@@ -2,11 +2,12 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import orjson
 import pytest
+import responses
 from flask.testing import FlaskClient
 
 from server.app import create_app
@@ -135,3 +136,12 @@ def token() -> Callable[..., str]:
 def signed_in(token: Callable[..., str]) -> dict[str, str]:
     """The headers of somebody who has signed in."""
     return {"Authorization": f"Bearer {token()}"}
+
+
+@pytest.fixture
+def auth_says_yes() -> Iterator[Callable[[], int]]:
+    """Supabase Auth confirms every session; gives the number of times that it was asked."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as auth:
+        auth.get(f"{SUPABASE_URL}/auth/v1/user", json={})
+        auth.get(f"{SUPABASE_URL}/auth/v1/health", json={})
+        yield lambda: len(auth.calls)

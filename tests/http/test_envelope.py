@@ -2,10 +2,12 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
-from tests.http.conftest import ENVIRONMENT, MONITOR
+from server.http.parsing import MAX_BODY_BYTES
+from tests.http.conftest import ENVIRONMENT, MONITOR, MONITOR_FOR_WRITING
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -23,6 +25,36 @@ def test_security_headers_are_on_everything(client, method, path):
     answer = client.open(path, method=method)
     assert {name: answer.headers[name] for name in SECURITY} == SECURITY
     assert "max-age" in answer.headers["Strict-Transport-Security"]
+
+
+def test_security_headers_are_on_every_kind_of_answer(client, signed_in, upstream):
+    here, json_body = f"/v1/monitors/{MONITOR['id']}", {"content_type": "application/json"}
+    tag = client.get("/healthz").headers["ETag"]
+    asking: dict[int, tuple[str, str, dict[str, Any]]] = {
+        204: ("DELETE", here, {}),
+        304: ("GET", "/healthz", {"headers": {"If-None-Match": tag}}),
+        400: ("POST", "/v1/orgs", {"data": b"{", **json_body}),
+        406: ("GET", "/healthz", {"headers": {"Accept": "text/html"}}),
+        412: ("DELETE", here, {"headers": {**signed_in, "If-Match": '"1.a"'}}),
+        413: ("POST", "/v1/orgs", {"data": b" " * (MAX_BODY_BYTES + 1), **json_body}),
+        415: ("POST", "/v1/orgs", {"data": b"{}", "content_type": "text/plain"}),
+        422: ("POST", "/v1/orgs", {"data": b"{}", **json_body}),
+        500: ("GET", here, {}),
+        503: ("GET", here, {}),
+    }
+    answers: dict[int, list[object]] = {
+        204: [[MONITOR_FOR_WRITING], [MONITOR]],
+        412: [[MONITOR_FOR_WRITING]],
+        500: [[{}]],
+        503: [b"<html>"],
+    }
+    for status, (method, path, more) in asking.items():
+        for answer in answers.get(status, []):
+            upstream.answer(answer)
+        reply = client.open(path, method=method, **{"headers": signed_in, **more})
+        assert reply.status_code == status
+        assert {name: reply.headers[name] for name in SECURITY} == SECURITY, status
+        assert reply.headers["X-Request-ID"]
 
 
 def test_a_request_id_goes_in_out_and_on_to_supabase(client, signed_in, upstream):

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.app import all_operations
+from server.features.monitors.schemas import PreviewDraft
+from server.http.problems import MOST_FAULTS_SHOWN
 from server.http.routing import Operation
 from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, FakeUpstream
 
@@ -73,6 +75,9 @@ def test_every_fault_is_named_at_once(client, signed_in, upstream):
             {"/expected_status/1": "nul_character", "/expected_status/2": "lone_surrogate"},
         ),
         ({"a\0b": 1}, {"": "unreadable_name"}),
+        ({"a\ud800b": 1}, {"": "unreadable_name"}),
+        ({"x": [{"a\0b": "\0"}, {"y": "\udfff"}]}, {"/x/0": "unreadable_name", "/x/1/y": "lone_surrogate"}),
+        ({"x": {"y": [1, 2**80, -(2**80)]}}, {"/x/y/1": "out_of_range", "/x/y/2": "out_of_range"}),
         ({"a/b~c": 1}, {"/a~1b~0c": "unknown_field"}),
         ({"interval_seconds": 4}, {"/interval_seconds": "greater_than_equal"}),
         ({"interval_seconds": 86_401}, {"/interval_seconds": "less_than_equal"}),
@@ -93,6 +98,11 @@ def test_every_fault_is_named_at_once(client, signed_in, upstream):
 )
 def test_a_wrong_value_is_422_at_its_pointer(client, signed_in, changes, expected):
     assert faults(post(client, signed_in, {**GOOD, **changes})) == expected
+
+
+def test_at_most_a_hundred_faults_are_listed(client, signed_in):
+    body = {f"field_{number}": number for number in range(MOST_FAULTS_SHOWN + 50)}
+    assert len(faults(post(client, signed_in, body))) == MOST_FAULTS_SHOWN
 
 
 def test_a_number_beyond_floating_point_is_422(client, signed_in):
@@ -125,6 +135,11 @@ def test_a_body_that_is_no_object_is_422(client, signed_in, body):
         ("http://127.0.0.1/", "url_private"),
         ("http://localhost:8000/", "url_private"),
         ("http://api.localhost/", "url_private"),
+        ("http://example.com\\@127.0.0.1/", "url_credentials"),
+        ("http://%31%32%37.0.0.1/", "url_private"),
+        ("http://\uff11\uff12\uff17\u30020.0.1/", "url_private"),
+        ("http://127.1./", "url_private"),
+        ("http://[64:ff9b::7f00:1]/", "url_private"),
         ("http://2130706433/", "url_private"),
         ("http://0x7f.1/", "url_private"),
         ("http://0177.0.0.1/", "url_private"),
@@ -240,6 +255,13 @@ def test_no_body_of_a_client_is_a_failure_of_ours(operation, client, signed_in, 
     )
     upstream._script.clear()
     assert answer.status_code in {200, 201, 400, 422}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.dictionaries(st.sampled_from(sorted(PreviewDraft.model_fields)), ANYTHING, max_size=5) | ANYTHING)
+def test_no_body_of_a_preview_is_a_failure_of_ours(client, signed_in, body):
+    answer = post(client, signed_in, body, "/v1/monitors/preview")
+    assert answer.status_code in {400, 422}, "what hypothesis makes up is no URL, so nothing is ever looked up"
 
 
 @pytest.mark.parametrize("operation", TAKING_A_QUERY, ids=lambda operation: operation.name)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.http.conftest import MONITOR, MONITOR_FOR_WRITING
+from tests.http.test_parsing import INCIDENT, ORGANISATION
 
 HERE = f"/v1/monitors/{MONITOR['id']}"
 
@@ -93,3 +94,39 @@ def test_a_monitor_that_went_down_since_it_was_read_may_still_be_renamed(client,
     upstream.answer([{**MONITOR, "state": "down"}])
     answer = client.patch(HERE, json={"name": "new"}, headers={**signed_in, "If-Match": tag})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/pause", "/resume"])
+def test_pausing_and_resuming_honour_if_match_too(client, signed_in, upstream, path):
+    upstream.answer([MONITOR_FOR_WRITING])
+    answer = client.post(HERE + path, headers={**signed_in, "If-Match": '"2.abc"'})
+    assert answer.status_code == 412
+    assert [asked.method for asked in upstream.requests] == ["GET"]
+
+
+def test_an_organisation_is_renamed_and_deleted_only_as_it_was_read(client, signed_in, upstream, auth_says_yes):
+    here = f"/v1/orgs/{MONITOR['org_id']}"
+    headers = {**signed_in, "If-Match": '"3.abc"'}
+    upstream.answer([ORGANISATION])
+    upstream.answer(b"null")  # what the function says where the version is another
+    assert client.patch(here, json={"name": "New"}, headers=headers).status_code == 412
+    upstream.answer({"code": "PT412", "message": "precondition_failed", "details": "It was changed."}, 412)
+    assert client.delete(here, headers=headers).status_code == 412
+    renaming, deleting = (json.loads(asked.content or b"") for asked in upstream.requests[1:])
+    assert renaming["expected_version"] == deleting["expected_version"] == 3
+
+
+def test_a_channel_is_deleted_only_as_it_was_read(client, signed_in, upstream):
+    upstream.answer([{"version": 3, "my_role": "owner"}])
+    upstream.answer([])
+    answer = client.delete(f"/v1/channels/{MONITOR['id']}", headers={**signed_in, "If-Match": '"2.abc"'})
+    assert answer.status_code == 412
+    assert "version=eq.2" in upstream.requests[-1].path
+
+
+@pytest.mark.parametrize("to", ["acknowledge", "resolve"])
+def test_an_incident_moves_on_only_as_it_was_read(client, signed_in, upstream, to):
+    upstream.answer([INCIDENT])
+    answer = client.post(f"/v1/incidents/{INCIDENT['id']}/{to}", headers={**signed_in, "If-Match": '"2.abc"'})
+    assert answer.status_code == 412
+    assert [asked.method for asked in upstream.requests] == ["GET"]

@@ -121,6 +121,12 @@ def test_slow_is_degraded_where_it_was_asked_for():
     assert tell("..ss.").states == [UP] * 5, "nobody asked"
 
 
+@pytest.mark.parametrize(("total_ms", "state"), [(499.9, UP), (500, UP), (500.1, DEGRADED), (None, UP)])
+def test_slow_is_slower_than_the_limit(total_ms, state):
+    answer = Observation(START, Timings(total_ms=total_ms), status_code=200)
+    assert judge(Policy(10, 10, degraded_after_ms=500), Standing(), answer).standing.state is state
+
+
 def test_a_suspicion_while_degraded_comes_back_as_what_the_answer_is():
     careful = Policy(10, 10, degraded_after_ms=500)
     assert tell("sxs", careful).ledger == [(DEGRADED, 0)]
@@ -134,10 +140,14 @@ def test_a_time_in_which_nobody_looked_is_unknown_and_never_down():
     assert told.states == [UP, UP]
 
 
-def test_a_missing_check_or_two_is_no_hole():
-    standing = tell(".").verdicts[-1].standing
-    late = judge(POLICY, standing, seen(".", START + timedelta(seconds=85)))
-    assert late.transitions == ()
+@pytest.mark.parametrize(("interval", "longest"), [(5, 75), (10, 90), (3600, 10_860)])
+def test_a_hole_is_longer_than_three_intervals_and_a_minute(interval, longest):
+    policy = Policy(interval, 5)
+    standing = tell(".", policy).verdicts[-1].standing
+    late = START + timedelta(seconds=longest)
+    assert judge(policy, standing, seen(".", late)).transitions == (), "a missing check or two is none"
+    lines = judge(policy, standing, seen(".", late + timedelta(milliseconds=1))).transitions
+    assert [(line.state, offset(line.at)) for line in lines] == [(UNKNOWN, interval), (UP, longest)]
 
 
 def test_a_hole_breaks_a_streak_of_failures():
@@ -187,3 +197,14 @@ def test_transitions_say_why():
     causes = [line.cause for verdict in tell(".xx._.").verdicts for line in verdict.transitions]
     assert causes == ["answered", "fail_threshold_reached", "recover_threshold_reached", "not_observed", "answered"]
     assert all(isinstance(line, Transition) for verdict in tell(".xx.").verdicts for line in verdict.transitions)
+    slow = tell("s", Policy(10, 10, degraded_after_ms=500)).verdicts[0].transitions
+    assert [line.cause for line in slow] == ["slow"]
+    returning = tell("xx_xx_..", Policy(10, 10, recover_threshold=2))
+    assert [line.cause for verdict in returning.verdicts for line in verdict.transitions] == [
+        "fail_threshold_reached",
+        "not_observed",
+        "still_failing",
+        "not_observed",
+        "recovering",
+        "recover_threshold_reached",
+    ]

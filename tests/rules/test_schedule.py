@@ -2,6 +2,7 @@
 
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,17 +23,31 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MONITOR = uuid.UUID("a7470079-8fd5-40eb-8b1d-c790840bc8b3")
 
 
+def some_ids(count: int) -> Iterator[uuid.UUID]:
+    return (uuid.uuid5(MONITOR, str(number)) for number in range(count))
+
+
 @given(
     monitor_id=st.uuids(),
     interval=st.integers(5, 86_400),
-    now=st.integers(0, 80 * 365 * 86_400_000).map(lambda ms: NOW + timedelta(milliseconds=ms)),
+    now=st.datetimes(datetime(2026, 1, 1), datetime(2106, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # the strategy adds the zone
 )
 def test_the_next_check_lies_on_the_monitors_own_grid_and_in_the_future(monitor_id, interval, now):
     policy = Policy(interval, 5)
     due = next_due_at(monitor_id, policy, State.UP, now)
-    assert timedelta(0) < due - now <= timedelta(seconds=interval, milliseconds=1)
-    following = next_due_at(monitor_id, policy, State.UP, due)
-    assert following - due == timedelta(seconds=interval), "late or early, the grid stays"
+    assert now < due <= now + timedelta(seconds=interval)
+    assert (due - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) % (interval * 1000) == (
+        monitor_id.int % (interval * 1000)
+    ), "the phase is the id's"
+
+
+@pytest.mark.parametrize("year", [2026, 2038, 2039, 2100])
+def test_a_check_on_its_point_of_the_grid_is_next_due_an_interval_later(year):
+    policy = Policy(interval_seconds=60, retry_interval_seconds=15)
+    for monitor_id in some_ids(1000):
+        due = next_due_at(monitor_id, policy, State.UP, datetime(year, 6, 1, tzinfo=UTC))
+        following = next_due_at(monitor_id, policy, State.UP, due)
+        assert following - due == timedelta(seconds=60), "late or early, the grid stays"
 
 
 def test_a_suspicion_is_checked_again_soon():
@@ -42,9 +57,10 @@ def test_a_suspicion_is_checked_again_soon():
 
 def test_many_monitors_of_one_interval_spread_evenly_over_it():
     policy = Policy(interval_seconds=60, retry_interval_seconds=15)
-    ids = (uuid.uuid5(MONITOR, str(number)) for number in range(10_000))
-    seconds = Counter(int((next_due_at(monitor_id, policy, State.UP, NOW) - NOW).total_seconds()) for monitor_id in ids)
-    assert max(seconds.values()) < 2 * 10_000 / 60
+    waits = (next_due_at(monitor_id, policy, State.UP, NOW) - NOW for monitor_id in some_ids(10_000))
+    seconds = Counter((wait - timedelta(milliseconds=1)) // timedelta(seconds=1) for wait in waits)
+    assert len(seconds) == 60
+    assert 10_000 / 60 * 0.7 < min(seconds.values()) <= max(seconds.values()) < 10_000 / 60 * 1.3
 
 
 def test_defaults_fit_the_interval():

@@ -92,6 +92,7 @@ def test_the_window_of_a_young_monitor_starts_at_its_first_observation_and_none_
 def test_a_window_in_which_nothing_can_have_been_counts_nothing(window):
     line = OpenLine(State.UP, is_pause=False, started_at=NOW - timedelta(hours=1))
     counted = count_uptime(history(open_line=line), *window)
+    assert counted.from_at == counted.to_at
     assert counted.up_ms == counted.unknown_ms == 0
     assert counted.uptime_ratio is None
 

@@ -127,6 +127,7 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
 def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
     verify, as_user = services.verifier.verify, services.supabase.as_user
+    writes = operation.method != "GET"
 
     def view(**path: Any) -> Answer:
         environ = request.environ
@@ -136,7 +137,7 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
         environ["tocsin.user_id"] = claims.user_id
         _require_acceptable(operation, environ)
         given = read_input(environ)
-        version = expected_version(environ.get("HTTP_IF_MATCH"))
+        version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
         call = Call(claims, token, as_user(token, environ["tocsin.request_id"]), services, version)
         return respond(handler(call, **path, **given), environ)
 

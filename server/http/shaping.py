@@ -6,7 +6,7 @@ tests hold each one against its model. Rows that a rule has to look at are read 
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -21,6 +21,8 @@ def shape(model: type[BaseModel], rows: list[dict[str, Any]]) -> None:
                 moment = row[name]
                 if moment is not None:
                     row[name] = rfc3339(moment)
+            for name, inner in list_fields(model):
+                shape(inner, row[name])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise AppError(reason=f"upstream_shape: {model.__name__} {type(error).__name__} {error}") from None
 
@@ -41,4 +43,16 @@ def time_fields(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the names of a model's times."""
     return tuple(
         name for name, info in model.model_fields.items() if datetime in (info.annotation, *get_args(info.annotation))
+    )
+
+
+@cache
+def list_fields(model: type[BaseModel]) -> tuple[tuple[str, type[BaseModel]], ...]:
+    """Return the names of a model's lists of rows, such as an incident's comments, each with the model of its rows."""
+    return tuple(
+        (name, inner)
+        for name, info in model.model_fields.items()
+        if get_origin(info.annotation) is list
+        for inner in get_args(info.annotation)
+        if isinstance(inner, type) and issubclass(inner, BaseModel)
     )

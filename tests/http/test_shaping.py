@@ -10,17 +10,21 @@ from pydantic import AwareDatetime, TypeAdapter
 
 from server.features.channels import store as channels
 from server.features.channels.schemas import Channel
+from server.features.checks.schemas import Check
 from server.features.deliveries import store as deliveries
 from server.features.deliveries.schemas import Delivery
 from server.features.incidents import store as incidents
-from server.features.incidents.schemas import Comment, Incident
+from server.features.incidents.schemas import Comment, Incident, IncidentWithComments
 from server.features.monitors import store as monitors
 from server.features.monitors.schemas import Monitor
 from server.features.orgs import store as orgs
 from server.features.orgs.schemas import Organisation
 from server.http import replies
 from server.http.shaping import rfc3339, shape, time_fields
+from tests.architecture.test_routes import DELIVERY
 from tests.http.conftest import MONITOR
+from tests.http.test_openapi import CHECK
+from tests.http.test_parsing import CHANNEL, COMMENT, INCIDENT, ORGANISATION
 
 MOMENT = TypeAdapter(AwareDatetime)
 MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1))  # noqa: DTZ001  made aware below
@@ -47,10 +51,31 @@ def test_what_is_no_time_with_an_offset_is_refused(text):
         rfc3339(text)
 
 
-def test_a_row_leaves_as_its_model_would_dump_it():
-    row = orjson.loads(orjson.dumps(MONITOR))
-    shape(Monitor, [row])
-    assert row == orjson.loads(Monitor.model_validate(MONITOR).model_dump_json())
+@pytest.mark.parametrize(
+    ("model", "row"),
+    [
+        (Monitor, MONITOR),
+        (Incident, INCIDENT),
+        (Incident, {**INCIDENT, "acknowledged_at": MONITOR["created_at"], "acknowledged_by": MONITOR["id"]}),
+        (IncidentWithComments, {**INCIDENT, "comments": [COMMENT, COMMENT]}),
+        (IncidentWithComments, {**INCIDENT, "comments": []}),
+        (Comment, COMMENT),
+        (Organisation, ORGANISATION),
+        (Channel, CHANNEL),
+        (Delivery, DELIVERY),
+        (Check, CHECK),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@given(moment=MOMENTS)
+def test_a_row_leaves_as_its_model_would_dump_it(model, row, moment):
+    names = set(model.model_fields)
+    row = {name: value for name, value in orjson.loads(orjson.dumps(row)).items() if name in names}
+    for each in [row, *row.get("comments", [])]:
+        each.update((name, spelled(moment.replace(tzinfo=UTC))) for name in each if name.endswith("_at") and each[name])
+    dumped = orjson.loads(model.model_validate(row).model_dump_json())
+    shape(model, [row])
+    assert row == dumped
 
 
 def test_times_that_may_be_absent_are_left_so():

@@ -48,6 +48,14 @@ def test_head_answers_as_get_does_without_a_body(client, signed_in, upstream):
     assert (head.status_code, head.data) == (200, b"")
     assert head.headers["ETag"] == whole.headers["ETag"]
     assert head.headers["Content-Length"] == str(len(whole.data))
+    upstream.answer([MONITOR])
+    still = client.head(HERE, headers={**signed_in, "If-None-Match": whole.headers["ETag"]})
+    assert (still.status_code, still.data, still.headers["ETag"]) == (304, b"", whole.headers["ETag"])
+
+
+@pytest.mark.parametrize("held", ["", ",", "abc", '"', "W/", 'w/"x"', '"*"', '*, "x"'])
+def test_an_if_none_match_that_names_nothing_of_ours_gets_the_whole_answer(client, signed_in, upstream, held):
+    assert read(client, signed_in, upstream, **{"If-None-Match": held}).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
@@ -76,6 +84,14 @@ def test_a_change_that_loses_the_race_between_reading_and_writing_is_412(client,
     upstream.answer([])  # the conditional write met another version
     answer = client.patch(HERE, json={"name": "new"}, headers={**signed_in, "If-Match": '"3.abc"'})
     assert answer.status_code == 412
+
+
+@pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}])
+def test_whoever_insists_on_nothing_deletes_whatever_stands(client, signed_in, upstream, headers):
+    upstream.answer([MONITOR_FOR_WRITING])
+    upstream.answer([MONITOR])
+    assert client.delete(HERE, headers={**signed_in, **headers}).status_code == 204
+    assert "version" not in upstream.requests[-1].path
 
 
 @pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}])
@@ -130,3 +146,7 @@ def test_an_incident_moves_on_only_as_it_was_read(client, signed_in, upstream, t
     answer = client.post(f"/v1/incidents/{INCIDENT['id']}/{to}", headers={**signed_in, "If-Match": '"2.abc"'})
     assert answer.status_code == 412
     assert [asked.method for asked in upstream.requests] == ["GET"]
+
+
+def test_if_match_says_nothing_about_a_read(client, signed_in, upstream):
+    assert read(client, signed_in, upstream, **{"If-Match": '"never-ours"'}).status_code == 200

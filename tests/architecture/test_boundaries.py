@@ -33,7 +33,7 @@ CLOCK_READERS = {
 }
 CLOCKS = re.compile(
     r"datetime\.datetime\.(now|utcnow|today)|datetime\.date\.today"
-    r"|time\.(time|monotonic|perf_counter|clock_gettime|gmtime|localtime)(_ns)?|.*\bloop(\(\))?\.time"
+    r"|time\.(time|monotonic|perf_counter|clock_gettime|gmtime|localtime)(_ns)?|.*loop(\(\))?\.time"
 )
 ENVIRONMENT_READERS = re.compile(r"os\.(environb?|getenvb?)|dotenv\.\w+")
 

@@ -19,6 +19,16 @@ ID = UUID("a7470079-8fd5-40eb-8b1d-c790840bc8b3")
 POSITION = Position(datetime(2026, 1, 2, 3, 4, 5, 600000, tzinfo=UTC), ID)
 AT = "2026-01-02T03%3A04%3A05.600000%2B00%3A00"
 
+# The schema, as the builder names it on everything; PostgREST heeds the one that fits the method.
+PROFILE = {"accept-profile": "public", "content-profile": "public"}
+WRITING = {**PROFILE, "content-type": "application/json"}
+GIVING_BACK = {**WRITING, "prefer": "return=representation"}
+
+
+def headers_of(statement: Statement) -> dict[str, str]:
+    assert len(dict(statement.headers)) == len(statement.headers), "a header came twice"
+    return dict(statement.headers)
+
 
 @pytest.mark.parametrize(
     ("query", "target"),
@@ -59,34 +69,35 @@ AT = "2026-01-02T03%3A04%3A05.600000%2B00%3A00"
 def test_a_select_is_a_get_with_its_filters_and_order_in_the_url(query, target):
     statement = compiled(query)
     assert (statement.method, statement.target, statement.content) == ("GET", target, None)
+    assert headers_of(statement) == PROFILE
 
 
 def test_an_insert_sends_the_row_and_asks_for_it_back():
     statement = compiled(table("incident_comments").insert({"org_id": ORG_ID, "body": "é"}).select("id,body"))
     assert (statement.method, statement.target) == ("POST", "/incident_comments?select=id%2Cbody")
     assert json.loads(statement.content or b"") == {"org_id": ORG_ID, "body": "é"}
-    assert dict(statement.headers)["prefer"] == "return=representation"
+    assert headers_of(statement) == GIVING_BACK
 
 
 def test_an_update_changes_what_its_filters_match_and_asks_for_it_back():
     statement = compiled(table("monitors").update({"paused": True}).eq("id", ID).eq("version", 3).select("id"))
     assert (statement.method, statement.target) == ("PATCH", f"/monitors?id=eq.{ID}&version=eq.3&select=id")
     assert json.loads(statement.content or b"") == {"paused": True}
-    assert dict(statement.headers)["prefer"] == "return=representation"
+    assert headers_of(statement) == GIVING_BACK
 
 
 def test_a_delete_deletes_what_its_filters_match_and_says_what_that_was():
     statement = compiled(table("channels").delete().eq("id", ID).select("id"))
     assert (statement.method, statement.target) == ("DELETE", f"/channels?id=eq.{ID}&select=id")
     assert statement.content == b"{}", "the builder's own; PostgREST reads no body of a DELETE"
-    assert dict(statement.headers)["prefer"] == "return=representation"
+    assert headers_of(statement) == GIVING_BACK
 
 
 def test_a_call_posts_its_arguments_to_the_function():
     statement = call("delete_organisation", {"org_id": ORG_ID, "expected_version": None})
     assert (statement.method, statement.target) == ("POST", "/rpc/delete_organisation")
     assert json.loads(statement.content or b"") == {"org_id": ORG_ID, "expected_version": None}
-    assert dict(statement.headers)["content-type"] == "application/json"
+    assert headers_of(statement) == WRITING
 
 
 @pytest.mark.parametrize(

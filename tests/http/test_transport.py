@@ -1,6 +1,7 @@
 """What the connections to Supabase do and, above all, what they don't, against a real HTTP server."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,13 @@ def session() -> Iterator[UpstreamSession]:
 
 def database(session: UpstreamSession, upstream: RealUpstream | RawUpstream, token: str = "token") -> Database:
     return Supabase(session, upstream.url, "sb_publishable_x").as_user(token, "request-1")
+
+
+def hang_up(upstream: RealUpstream) -> None:
+    """Close every connection from the server's side, and go on listening."""
+    with upstream.changed:
+        for connection in upstream.open:
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_request_arrives_with_its_callers_identity_and_nothing_that_nobody_asked_for(session, upstream):
@@ -125,7 +133,7 @@ def test_a_lost_race_inside_postgres_is_run_once_more_and_then_it_is_a_conflict(
     assert len(upstream.arrived) == calls
 
 
-def test_a_refused_connection_is_503_and_the_next_call_works_as_soon_as_it_listens(session):
+def test_an_upstream_that_has_gone_is_503(session):
     with real_upstream() as upstream:
         caller = database(session, upstream)
         caller.execute(QUERY)
@@ -133,8 +141,23 @@ def test_a_refused_connection_is_503_and_the_next_call_works_as_soon_as_it_liste
         with pytest.raises(Unavailable) as refused:
             caller.execute(QUERY)
         assert (refused.value.status, refused.value.retry_after_seconds) == (503, 1)
-    with real_upstream() as back:
-        assert database(session, back).execute(QUERY) == b"[]"
+
+
+def test_a_refused_call_spoils_nothing_for_the_next_as_soon_as_somebody_listens(session):
+    with socket.socket() as door, ThreadPoolExecutor(1) as other:
+        door.bind(("127.0.0.1", 0))  # bound but deaf: connections are refused, and nobody else takes the port
+        caller = Supabase(session, f"http://127.0.0.1:{door.getsockname()[1]}", "sb_publishable_x").as_user("t", "r")
+        for statement in (QUERY, WRITE):
+            with pytest.raises(Unavailable) as refused:
+                caller.execute(statement)
+            assert (refused.value.status, refused.value.retry_after_seconds) == (503, 1)
+        door.listen()
+        answered = other.submit(caller.execute, WRITE)
+        connection, _ = door.accept()
+        with connection:
+            assert connection.recv(65536).startswith(b"POST /rest/v1/rpc/create_organisation HTTP/1.1\r\n")
+            connection.sendall(FINE)
+            assert answered.result(10) == b"[]"
 
 
 def test_a_reset_or_an_answer_cut_off_is_503_and_the_next_call_works(session, upstream):
@@ -197,6 +220,21 @@ def test_a_write_that_meets_a_closing_connection_is_sent_once_at_most(session):
                 pass  # nobody can tell whether it arrived
         lines = upstream.request_lines
         assert len(set(lines)) == len(lines) >= done > 0
+
+
+@pytest.mark.parametrize("statement", [WRITE, CHANGE, REMOVAL])
+def test_a_write_on_an_idle_connection_that_was_closed_is_sent_once_at_most(session, upstream, statement):
+    caller = database(session, upstream)
+    caller.execute(QUERY)
+    hang_up(upstream)
+    try:
+        caller.execute(statement)
+    except Unavailable:
+        done = 0  # it met the end of the connection before the client had noticed
+    else:
+        done = 1
+    assert len(upstream.arrived) - 1 == done
+    assert caller.execute(statement) == b"[]"
 
 
 @pytest.mark.parametrize(("statement", "times"), [(QUERY, 2), (WRITE, 1), (CHANGE, 1), (REMOVAL, 1)])
@@ -273,7 +311,7 @@ def test_no_answer_arrives_under_a_foreign_identity(session, upstream):
     def ask(thread: int) -> int:
         start.wait()
         foreign = 0
-        for turn in range(40):
+        for turn in range(50):
             token = f"user-{thread}-{turn}"
             answer = json.loads(supabase.as_user(token, "r").execute(QUERY))
             foreign += answer != [f"Bearer {token}"]
@@ -281,7 +319,7 @@ def test_no_answer_arrives_under_a_foreign_identity(session, upstream):
 
     with ThreadPoolExecutor(32) as threads:
         assert sum(threads.map(ask, range(32))) == 0
-    assert len(upstream.arrived) == 32 * 40
+    assert len(upstream.arrived) == 32 * 50
 
 
 def test_a_session_holds_no_more_connections_than_calls_in_flight(upstream):

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import sys
-import tempfile
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from granian import Granian
@@ -56,24 +57,26 @@ def main() -> None:
     configure_logs(settings.log_level)
     address = f"http://{settings.host}:{settings.port}"
     log.info("api starts", extra={"address": address, "processes": settings.web_concurrency})
-    if settings.web_concurrency > 1:
-        # Several processes add their counts up in files; prometheus_client looks for the folder when it is imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="tocsin-metrics-")
-    Granian(
-        "server.__main__:build_app",
-        factory=True,
-        interface=Interfaces.WSGI,
-        address=settings.host,
-        port=settings.port,
-        workers=settings.web_concurrency,
-        blocking_threads=THREADS,
-        backpressure=BACKPRESSURE,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_enabled=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=STOP_TIMEOUT_SECONDS,
-    ).serve()
+    with ExitStack() as until_stopped:
+        if settings.web_concurrency > 1:
+            # Several processes add their counts up in files; prometheus_client asks for the folder when it is imported.
+            folder = until_stopped.enter_context(TemporaryDirectory(prefix="tocsin-metrics-"))
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        Granian(
+            "server.__main__:build_app",
+            factory=True,
+            interface=Interfaces.WSGI,
+            address=settings.host,
+            port=settings.port,
+            workers=settings.web_concurrency,
+            blocking_threads=THREADS,
+            backpressure=BACKPRESSURE,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_enabled=False,
+            respawn_failed_workers=True,
+            workers_kill_timeout=STOP_TIMEOUT_SECONDS,
+        ).serve()
 
 
 if __name__ == "__main__":

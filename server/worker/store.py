@@ -49,6 +49,7 @@ class ClaimedCheck(BaseModel, frozen=True):
     successes: int
     streak_since: AwareDatetime | None
     last_observed_at: AwareDatetime | None
+    last_interval_seconds: int | None
 
     @property
     def check(self) -> HttpCheck:
@@ -70,7 +71,13 @@ class ClaimedCheck(BaseModel, frozen=True):
     def standing(self) -> Standing:
         """Where it stands before this check."""
         return Standing(
-            self.state, self.ledger_state, self.failures, self.successes, self.streak_since, self.last_observed_at
+            self.state,
+            self.ledger_state,
+            self.failures,
+            self.successes,
+            self.streak_since,
+            self.last_observed_at,
+            self.last_interval_seconds,
         )
 
 
@@ -178,6 +185,7 @@ class WorkerStore:
             "failures": standing.failures,
             "successes": standing.successes,
             "streak_since": _text(standing.streak_since),
+            "last_interval_seconds": standing.last_interval_seconds,
             "next_due_at": _text(due_at),
             "transitions": [
                 {"state": line.state, "at": _text(line.at), "cause": line.cause} for line in verdict.transitions

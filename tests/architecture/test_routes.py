@@ -20,8 +20,7 @@ HISTORY = {
     "now": MONITOR["created_at"],
     "first_started_at": None,
     "last_observed_at": None,
-    "interval_seconds": 60,
-    "retry_interval_seconds": 15,
+    "last_interval_seconds": None,
     "ended_ms": {},
     "open": None,
 }

@@ -197,7 +197,7 @@ def test_each_request_is_one_line_of_json_in_the_log_and_no_secret_is_in_any(ser
 
 
 def test_several_processes_count_together(tmp_path: Path):
-    with serve(tmp_path, WEB_CONCURRENCY="2") as served:
+    with serve(tmp_path, WEB_CONCURRENCY="2", TMPDIR=str(tmp_path)) as served:
         for _ in range(40):
             assert served.say(b"GET /openapi.json HTTP/1.1").status == 200
         for _ in range(4):  # whichever process answers
@@ -205,6 +205,8 @@ def test_several_processes_count_together(tmp_path: Path):
             counted = re.search(r'tocsin_http_requests_total{[^}]*route="/openapi.json"[^}]*} (\d+)', text)
             assert counted, text
             assert int(counted[1]) == 40
+        assert list(tmp_path.glob("tocsin-metrics-*"))
+    assert not list(tmp_path.glob("tocsin-metrics-*")), "what processes share goes when they do"
 
 
 @pytest.mark.parametrize("attempt", range(4))

@@ -150,6 +150,21 @@ def test_a_hole_is_longer_than_three_intervals_and_a_minute(interval, longest):
     assert [(line.state, offset(line.at)) for line in lines] == [(UNKNOWN, interval), (UP, longest)]
 
 
+HOURLY = Policy(interval_seconds=3600, retry_interval_seconds=10)
+
+
+def test_a_shorter_interval_makes_no_hole_of_the_time_before_it():
+    hourly = tell(".", HOURLY).verdicts[-1].standing
+    half_an_hour_later = judge(POLICY, hourly, seen(".", START + timedelta(minutes=30)))
+    assert half_an_hour_later.transitions == (), "it was watched as it was asked for"
+
+
+def test_a_longer_interval_hides_no_hole_from_before_it():
+    every_ten_seconds = tell(".").verdicts[-1].standing
+    half_an_hour_later = judge(HOURLY, every_ten_seconds, seen(".", START + timedelta(minutes=30)))
+    assert [(line.state, offset(line.at)) for line in half_an_hour_later.transitions] == [(UNKNOWN, 10), (UP, 1800)]
+
+
 def test_a_hole_breaks_a_streak_of_failures():
     told = tell(".x_x")
     assert told.states == [UP, PENDING, PENDING], "a failure of ten minutes ago confirms nothing"

@@ -20,8 +20,7 @@ def history(**changes: object) -> History:
         "now": NOW,
         "first_started_at": NOW - 100 * DAY,
         "last_observed_at": NOW - timedelta(seconds=30),
-        "interval_seconds": 60,
-        "retry_interval_seconds": 15,
+        "last_interval_seconds": 60,
         "ended_ms": {},
         "open_line": None,
         **changes,
@@ -72,6 +71,12 @@ def test_the_open_line_counts_only_as_far_as_somebody_looked():
     assert counted.unknown_ms == 2 * 3_600_000 - 60_000
     assert counted.uptime_ratio == 1.0
     assert counted.coverage_ratio == 0.338888
+
+
+def test_how_far_somebody_looked_is_told_by_the_interval_of_then():
+    line = OpenLine(State.UP, is_pause=False, started_at=NOW - timedelta(hours=3))
+    hourly = history(open_line=line, last_observed_at=NOW - timedelta(hours=2), last_interval_seconds=3600)
+    assert count_uptime(hourly, NOW - DAY, NOW).unknown_ms == 0
 
 
 def test_an_open_pause_is_a_pause_and_an_open_hole_is_unknown():

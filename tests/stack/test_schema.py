@@ -8,7 +8,7 @@ from tests.stack.sql import refusal, rows, value
 # What a signed-in user may call. `private` ones are what policies, constraints and computed columns are made of.
 FUNCTIONS_OF_USERS = {
     "private.are_status_ranges",
-    "private.last_observed_at",
+    "private.last_observation",
     "private.my_orgs",
     "private.rfc3339",
     "private.role_rank",

@@ -53,6 +53,7 @@ def test_a_claim_says_what_to_check_how_to_judge_it_and_where_it_stands(connecti
         *("monitor_id", "lease_token", "due_at", "kind", "target", "interval_seconds", "timeout_seconds"),
         *("retry_interval_seconds", "fail_threshold", "recover_threshold", "degraded_after_ms", "expected_status"),
         *("max_redirects", "state", "ledger_state", "failures", "successes", "streak_since", "last_observed_at"),
+        "last_interval_seconds",
     }
     assert (claimed["state"], claimed["ledger_state"], claimed["expected_status"]) == ("new", None, ["200-299"])
 
@@ -147,6 +148,20 @@ def test_a_recorded_monitor_is_given_back_with_its_next_due_time(
     assert rows(connection, f"{schedule} where monitor_id = %s", [world.monitor_id]) == [
         (now + timedelta(seconds=60), None, None, 1, now)
     ]
+
+
+def test_the_interval_of_the_last_check_outlives_a_change_and_ends_with_a_pause(
+    connection: psycopg.Connection, world: World, now: datetime
+):
+    record(connection, result(claim(connection, world.monitor_id), at=now, last_interval_seconds=3600))
+    connection.execute("update monitors set interval_seconds = 60 where id = %s", [world.monitor_id])
+    assert claim(connection, world.monitor_id)["last_interval_seconds"] == 3600
+    with acting_as(connection, world.people["viewer"]):
+        history = value(connection, "select monitor_history(%s, now() - interval '1 day', now())", [world.monitor_id])
+    assert history["last_interval_seconds"] == 3600
+    connection.execute("update monitors set paused = true where id = %s", [world.monitor_id])
+    connection.execute("update monitors set paused = false where id = %s", [world.monitor_id])
+    assert claim(connection, world.monitor_id)["last_interval_seconds"] is None
 
 
 def test_one_batch_may_hold_what_counts_what_was_lost_and_what_is_gone(

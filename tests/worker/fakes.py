@@ -133,6 +133,7 @@ def make_check(**more: Any) -> ClaimedCheck:
             "successes": 0,
             "streak_since": None,
             "last_observed_at": None,
+            "last_interval_seconds": None,
             **more,
         }
     )

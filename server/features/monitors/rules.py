@@ -98,6 +98,8 @@ class Standing:
 
     `ledger_state` is the state of its open interval (None: no interval yet). A streak is a run of checks with
     the same outcome: one of `failures` and `successes` is 0, and `streak_since` is when the run's first check began.
+    `last_interval_seconds` is the interval that was asked for when it was last observed: a promise of then cannot be
+    broken by a change since. Both `last_` are None where it has not been observed, or was paused meanwhile.
     """
 
     state: State = State.NEW
@@ -106,6 +108,7 @@ class Standing:
     successes: int = 0
     streak_since: datetime | None = None
     last_observed_at: datetime | None = None
+    last_interval_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows from one observation: where the monitor stands, since when, and what is to be written."""
+    """What follows from one observation: where the monitor stands, and what is to be written.
+
+    `state_since` dates the standing's state where this observation has changed it, and means nothing where not.
+    """
 
     standing: Standing
     state_since: datetime
@@ -136,34 +142,33 @@ def judge(policy: Policy, standing: Standing, observation: Observation) -> Verdi
     3. A monitor that is down comes back after `recover_threshold` successes in a row, since the first of them.
     4. Any other success is `up`, or `degraded` where it was slower than `degraded_after_ms`.
     """
-    missed = was_missed(policy, standing, observation.started_at)
-    before = replace(_continued(standing, observation, broken=missed), last_observed_at=observation.started_at)
+    missed_since = missing_since(standing, observation.started_at)
+    before = replace(
+        _continued(standing, observation, broken=missed_since is not None),
+        last_observed_at=observation.started_at,
+        last_interval_seconds=policy.interval_seconds,
+    )
     hole: tuple[Transition, ...] = ()
-    if missed and standing.ledger_state not in (None, State.UNKNOWN):
-        hole = (Transition(State.UNKNOWN, _first_missing(policy, standing), "not_observed"),)
+    if missed_since is not None and standing.ledger_state not in (None, State.UNKNOWN):
+        hole = (Transition(State.UNKNOWN, missed_since, "not_observed"),)
         before = replace(before, ledger_state=State.UNKNOWN)
     if observation.ok:
         return _after_success(policy, before, observation, hole)
     return _after_failure(policy, before, hole)
 
 
-def was_missed(policy: Policy, standing: Standing, at: datetime) -> bool:
-    """Tell whether nobody looked for so long before `at` that the time between is unknown.
+def missing_since(standing: Standing, at: datetime) -> datetime | None:
+    """Return since when nobody has looked, where that is so long before `at` that the time is unknown; else None.
 
-    Up to three intervals and a minute may pass: a restart, or a lease that had to run out, is no hole.
+    Up to three intervals and a minute may pass: a restart, or a lease that had to run out, is no hole. A hole begins
+    where the first missing check should have been.
     """
-    if standing.last_observed_at is None:
-        return False
-    return at - standing.last_observed_at > 3 * _pace(policy) + timedelta(seconds=60)
-
-
-def _first_missing(policy: Policy, standing: Standing) -> datetime:
-    assert standing.last_observed_at is not None, "only an observed monitor can be missed"
-    return standing.last_observed_at + _pace(policy)
-
-
-def _pace(policy: Policy) -> timedelta:
-    return timedelta(seconds=max(policy.interval_seconds, policy.retry_interval_seconds))
+    if standing.last_observed_at is None or standing.last_interval_seconds is None:
+        return None
+    interval = timedelta(seconds=standing.last_interval_seconds)
+    if at - standing.last_observed_at <= 3 * interval + timedelta(seconds=60):
+        return None
+    return standing.last_observed_at + interval
 
 
 def _continued(standing: Standing, observation: Observation, *, broken: bool) -> Standing:

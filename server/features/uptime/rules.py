@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from server.features.monitors.rules import Policy, Standing, State, was_missed
+from server.features.monitors.rules import Standing, State, missing_since
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -25,8 +25,7 @@ class History:
     now: datetime
     first_started_at: datetime | None
     last_observed_at: datetime | None
-    interval_seconds: int
-    retry_interval_seconds: int
+    last_interval_seconds: int | None
     ended_ms: Mapping[str, int]
     open_line: OpenLine | None
 
@@ -96,11 +95,8 @@ def _open_ms(history: History, start: datetime, end: datetime) -> dict[str, int]
 
 def _looked_until(history: History) -> datetime:
     """Return until when the last observation speaks: now, unless checks have gone missing since."""
-    policy = Policy(history.interval_seconds, history.retry_interval_seconds)
-    standing = Standing(last_observed_at=history.last_observed_at)
-    if history.last_observed_at is None or not was_missed(policy, standing, history.now):
-        return history.now
-    return history.last_observed_at + timedelta(seconds=history.interval_seconds)
+    last = Standing(last_observed_at=history.last_observed_at, last_interval_seconds=history.last_interval_seconds)
+    return missing_since(last, history.now) or history.now
 
 
 def _ms(begins: datetime, ends: datetime) -> int:

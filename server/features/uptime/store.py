@@ -22,8 +22,7 @@ class _Row(BaseModel):
     now: AwareDatetime
     first_started_at: AwareDatetime | None
     last_observed_at: AwareDatetime | None
-    interval_seconds: int
-    retry_interval_seconds: int
+    last_interval_seconds: int | None
     ended_ms: dict[str, int]
     open: _Line | None
 
@@ -40,8 +39,7 @@ def read_history(database: Database, monitor_id: UUID, from_at: datetime, to_at:
         row.now,
         row.first_started_at,
         row.last_observed_at,
-        row.interval_seconds,
-        row.retry_interval_seconds,
+        row.last_interval_seconds,
         row.ended_ms,
         line,
     )

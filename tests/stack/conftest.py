@@ -14,7 +14,7 @@ from ports import free_port
 from stack import Keys, PgliteDir, PostgresUrl, Stack, running_stack
 from throwaway_postgres import open_database, open_server
 
-from tests.stack.product import Api, running_api, running_worker
+from tests.stack.product import Api, Receiver, Target, running_api, running_worker
 
 PASSWORD = "correct horse battery"
 
@@ -139,3 +139,20 @@ def connection(own_supabase: EmbeddedSupabase) -> Iterator[psycopg.Connection]:
     assert own_supabase.database_url is not None, "the stack stands on a real Postgres"
     with psycopg.connect(own_supabase.database_url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    """A website that answers, until a test stops it."""
+    target = Target()
+    target.start()
+    yield target
+    target.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Somebody's webhook endpoint."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()

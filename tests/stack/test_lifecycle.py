@@ -22,21 +22,6 @@ def mine(api: Api, sign_up: SignUp) -> Api:
 
 
 @pytest.fixture
-def target() -> Iterator[Target]:
-    target = Target()
-    target.start()
-    yield target
-    target.stop()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
-
-
-@pytest.fixture
 def database(supabase: EmbeddedSupabase) -> Iterator[psycopg.Connection]:
     """A superuser's connection to the database behind the API."""
     assert supabase.database_url is not None, "the stack stands on a real Postgres"

@@ -1,28 +1,11 @@
 """The main job, end to end, everything real: sign in, watch a URL, know when it breaks, know when it is back."""
 
-from collections.abc import Iterator
 from datetime import datetime
 
-import pytest
 from standardwebhooks.webhooks import Webhook
 
 from tests.stack.conftest import SignUp
 from tests.stack.product import Api, Receiver, Target, eventually
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    target = Target()
-    target.start()
-    yield target
-    target.stop()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def test_somebody_who_signs_up_is_told_when_their_site_breaks_and_when_it_is_back(

@@ -12,6 +12,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from server import features
+from server.data.api_keys import KeyRing
 from server.data.auth_api import AuthApi
 from server.data.clients import Supabase
 from server.data.jwks import JWKS_PATH, JwksSnapshot, fetch_jwks
@@ -20,6 +21,7 @@ from server.egress import Egress
 from server.http import openapi, problems
 from server.http.envelope import Envelope
 from server.http.metrics import RequestMetrics
+from server.http.principals import Door
 from server.http.routing import Operation, Services, register
 from server.http.tokens import TokenPolicy, Verifier
 from server.http.wsgi import Api
@@ -67,10 +69,11 @@ def _services(settings: Settings, session: UpstreamSession, operations: list[Ope
     )
     jwks = JwksSnapshot(partial(fetch_jwks, settings.supabase_url + JWKS_PATH), time.monotonic)
     jwks.warm()
+    supabase = Supabase(session, settings.supabase_url, settings.supabase_publishable_key)
     return Services(
         settings=settings,
-        supabase=Supabase(session, settings.supabase_url, settings.supabase_publishable_key),
-        verifier=Verifier(policy, jwks),
+        supabase=supabase,
+        door=Door(Verifier(policy, jwks), KeyRing(supabase, time.monotonic), supabase),
         auth_api=AuthApi(settings.supabase_url, settings.supabase_publishable_key),
         jwks=jwks,
         egress=Egress(settings.private_targets),

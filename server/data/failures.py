@@ -72,6 +72,11 @@ def read_problem(body: bytes) -> UpstreamProblem:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
         found = None
+    return problem_of(found)
+
+
+def problem_of(found: Any) -> UpstreamProblem:
+    """Return a refusal that PostgREST, or a function of ours, spelled as {code, message, details}."""
     if not isinstance(found, dict):
         return UpstreamProblem("", "", "")
     return UpstreamProblem(*(str(found.get(name) or "") for name in ("code", "message", "details")))
@@ -80,6 +85,12 @@ def read_problem(body: bytes) -> UpstreamProblem:
 def is_transient(problem: UpstreamProblem) -> bool:
     """True where the same call may well succeed if it is made once more: a serialization failure or a deadlock."""
     return problem.code in _TRANSIENT
+
+
+def refusal_within(problem: UpstreamProblem) -> AppError:
+    """Return our error for a refusal that an answer reports of one part: it has an SQLSTATE and no status."""
+    raised = re.fullmatch(r"PT(\d{3})", problem.code)
+    return refusal(int(raised[1]) if raised else 0, problem)
 
 
 def refusal(status: int, problem: UpstreamProblem) -> AppError:

@@ -39,5 +39,9 @@ class Privileged:
         """Make the partitions of the days to come and drop those past their retention: the number dropped."""
         return self._call("maintain_check_results", {"days_ahead": days_ahead, "keep_days": keep_days})
 
+    def forget_answers(self, max_rows: int) -> bytes:
+        """Forget what was kept for idempotency keys of more than 24 hours ago: how many."""
+        return self._call("forget_answers", {"max_rows": max_rows})
+
     def _call(self, function: str, arguments: dict[str, Any]) -> bytes:
         return self._database.execute(call(function, arguments))

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import orjson
 from httpx import Headers, QueryParams
 from postgrest import SyncPostgrestClient
 
 _ORIGIN: Final = "http://postgrest"
+_FUNCTIONS: Final = "/rpc/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,30 @@ def table(name: str) -> Any:
 def call(function: str, arguments: dict[str, Any]) -> Statement:
     """Return the call of a database function."""
     return compiled(_client.rpc(function, arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An Idempotency-Key, and the fingerprint of the request that it came with."""
+
+    key: str
+    fingerprint: str
+
+
+def once(statement: Statement, under: Once) -> Statement:
+    """Return the same call of a function, made so that its answer is kept under the key, in its own transaction.
+
+    Anything but a call of a function comes back as it is.
+    """
+    if not statement.target.startswith(_FUNCTIONS):
+        return statement
+    arguments = {
+        "key": under.key,
+        "fingerprint": under.fingerprint,
+        "function": statement.target.removeprefix(_FUNCTIONS),
+        "arguments": orjson.Fragment(statement.content or b"{}"),
+    }
+    return Statement(statement.method, f"{_FUNCTIONS}once", statement.headers, orjson.dumps(arguments))
 
 
 # For functions that build the statements of what clients ask again and again: their arguments are few and hashable.

@@ -101,6 +101,6 @@ class Envelope:
                 "status": int(status),
                 "duration_ms": round(seconds * 1000, 2),
             }
-            if "tocsin.user_id" in environ:
-                line["user_id"] = environ["tocsin.user_id"]
+            if "tocsin.principal_id" in environ:
+                line["principal_id"] = environ["tocsin.principal_id"]
             self._access_log.note(line)

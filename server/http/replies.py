@@ -41,13 +41,18 @@ class Reply:
 def one(model: type[BaseModel], raw: bytes, *, status: int = 200, location: str | None = None) -> Reply:
     """Answer with one row, given as the JSON object or the one-element array that the database answered."""
     found = read_answer(raw)
-    rows: list[dict[str, Any]] = found if isinstance(found, list) else [found]
+    rows: list[dict[str, Any]] = found if isinstance(found, list) else [_columns(model, found)]
     shape(model, rows)
     if len(rows) != 1:
         raise AppError(reason=f"upstream_shape: {model.__name__} {len(rows)} rows for one")
     row = rows[0]
     headers = {"Location": location.format(id=row["id"])} if location else {}
     return Reply(orjson.dumps(row), status, row.get("version"), headers=headers)
+
+
+def _columns(model: type[BaseModel], row: dict[str, Any]) -> dict[str, Any]:
+    """Return what `model` has of a row: a function answers with the whole of it. A name that lacks, `shape` reports."""
+    return {name: row[name] for name in model.model_fields if name in row}
 
 
 def shaped(thing: BaseModel, *, status: int = 200) -> Reply:

@@ -4,7 +4,6 @@ A feature declares its routes with `Feature`; each declaration says what the rou
 time the route's entry in the OpenAPI document and in the tests' inventory. A route is closed unless it says `@public`.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,14 +12,19 @@ from flask import Flask, request
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
+from server.data.api_keys import ApiKey
 from server.data.auth_api import AuthApi
 from server.data.clients import Database, Supabase
 from server.data.jwks import JwksSnapshot
+from server.data.queries import Once
 from server.egress import Egress
-from server.errors import AppError, NotAcceptable
+from server.errors import AppError, Conflict, Forbidden, NotAcceptable, NotFound, PreconditionFailed
+from server.features.keys.rules import Scope
+from server.http.idempotency import read_once
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body
-from server.http.replies import JSON, Reply, etag, expected_version, matches
-from server.http.tokens import Claims, Verifier, bearer_token
+from server.http.principals import Door, Principal, principal_id, require_scope
+from server.http.replies import JSON, Reply, etag, expected_version, matches, one
+from server.http.tokens import Claims, bearer_token
 from server.http.wsgi import Answer
 from server.settings import Settings
 
@@ -33,7 +37,7 @@ class Services:
 
     settings: Settings
     supabase: Supabase
-    verifier: Verifier
+    door: Door
     auth_api: AuthApi
     jwks: JwksSnapshot | None
     egress: Egress
@@ -43,13 +47,25 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request of a signed-in user. `version` is what If-Match insists on, None where it does not."""
+    """One request of somebody who is known.
 
-    user: Claims
+    `version` is what If-Match insists on, `once` the Idempotency-Key; None where there is none.
+    """
+
+    principal: Principal
     access_token: str = field(repr=False)
     database: Database
     services: Services
     version: int | None
+    once: Once | None
+
+    @property
+    def user(self) -> Claims:
+        """The signed-in user. Raises Forbidden where an API key asks."""
+        if isinstance(self.principal, ApiKey):
+            require_scope(self.principal, None)
+        assert isinstance(self.principal, Claims)
+        return self.principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,14 @@ class Operation:
     list_of: type[BaseModel] | None
     refusals: tuple[type[AppError], ...]
     content_type: str
+    users_only: bool
+
+    @property
+    def key_scope(self) -> Scope | None:
+        """What an API key needs for this route; None where no key may."""
+        if self.users_only or self.is_public:
+            return None
+        return Scope.READ if self.method == "GET" else Scope.WRITE
 
     @property
     def name(self) -> str:
@@ -104,13 +128,28 @@ class Feature:
         list_of: type[BaseModel] | None = None,
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
+        users_only: bool = False,
     ) -> Callable[[Handler], Handler]:
-        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers."""
+        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
+
+        `users_only`: an API key, whatever its scopes, is refused.
+        """
 
         def declare(handler: Handler) -> Handler:
             self.operations.append(
                 Operation(
-                    method, path, handler, self.tag, status, body, query, answers, list_of, refusals, content_type
+                    method,
+                    path,
+                    handler,
+                    self.tag,
+                    status,
+                    body,
+                    query,
+                    answers,
+                    list_of,
+                    refusals,
+                    content_type,
+                    users_only,
                 )
             )
             return handler
@@ -126,20 +165,32 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
 
 def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
-    verify, as_user = services.verifier.verify, services.supabase.as_user
-    writes = operation.method != "GET"
+    door, key_scope = services.door, operation.key_scope
+    writes, is_post = operation.method != "GET", operation.method == "POST"
 
     def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
-        claims = verify(token, time.time())
-        environ["tocsin.user_id"] = claims.user_id
+        request_id = environ["tocsin.request_id"]
+        principal = door.identify(token, request_id)
+        environ["tocsin.principal_id"] = principal_id(principal)
+        if isinstance(principal, ApiKey):
+            require_scope(principal, key_scope)
         _require_acceptable(operation, environ)
         given = read_input(environ)
         version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
-        call = Call(claims, token, as_user(token, environ["tocsin.request_id"]), services, version)
-        return respond(handler(call, **path, **given), environ)
+        once = _read_once(environ) if is_post else None
+        call = Call(principal, token, door.open(token, request_id, once), services, version, once)
+        try:
+            reply = handler(call, **path, **given)
+        except _AFTER_THE_FIRST_TRY:
+            # Perhaps it is the first try itself that stands in the way of its repetition.
+            first = call.database.recall() if operation.answers else None
+            if first is None:
+                raise
+            reply = one(operation.answers, first, status=operation.status)  # type: ignore[arg-type]  # see the line above
+        return respond(reply, environ)
 
     return view
 
@@ -173,11 +224,24 @@ def _input_reader(operation: Operation, services: Services) -> Callable[[dict[st
         else:
             given["query"] = parse_query(query, dict(request.args.lists()))
         if body is not None:
-            raw = read_body(environ)
+            raw = environ["tocsin.body"] = read_body(environ)
             given["body"] = parse_body(body, raw, request.content_type, accepted=accepted, context=context)
         return given
 
     return read
+
+
+# How a repetition may be refused although its first try was not.
+_AFTER_THE_FIRST_TRY = (NotFound, Forbidden, Conflict, PreconditionFailed)
+
+
+def _read_once(environ: dict[str, Any]) -> Once | None:
+    return read_once(
+        environ.get("HTTP_IDEMPOTENCY_KEY"),
+        environ["REQUEST_METHOD"],
+        environ["PATH_INFO"],
+        environ.get("tocsin.body", b""),
+    )
 
 
 class _NoParameters(BaseModel, extra="forbid"):

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import jwt
 import orjson
 
+from server.data.api_keys import KEY_PREFIX
 from server.data.jwks import VerificationKey
 from server.errors import Unauthenticated
 
@@ -234,7 +235,7 @@ class Verifier:
 
 
 def bearer_token(header_values: Sequence[str]) -> str:
-    """Return the token of the one Authorization header: `Bearer`, one blank, three parts, at most 8 KiB.
+    """Return the token of the one Authorization header: `Bearer`, one blank, three parts or an API key, at most 8 KiB.
 
     `header_values` holds one entry per Authorization header line; lines that a server has joined by a comma have too
     many parts. The token's alphabet is for `verify` to refuse. Raises Unauthenticated. Source: RFC 6750 §2.1.
@@ -246,7 +247,7 @@ def bearer_token(header_values: Sequence[str]) -> str:
         raise Unauthenticated(reason=Reason.NOT_BEARER)
     if len(token) > MAX_TOKEN_BYTES:
         raise Unauthenticated(reason=Reason.TOO_LONG)
-    if token.count(".") != 2:
+    if token.count(".") != 2 and not token.startswith(KEY_PREFIX):
         raise Unauthenticated(reason=Reason.NOT_THREE_PARTS)
     return token
 

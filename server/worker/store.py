@@ -24,6 +24,7 @@ from server.features.monitors.rules import (
 log = logging.getLogger("tocsin.worker")
 
 RULE_VERSION = "judge/1"
+MAX_FORGOTTEN = 1_000  # answers of idempotency keys at a time
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -167,8 +168,10 @@ class WorkerStore:
         _read(_Settled, self._privileged.settle_deliveries(items))
 
     def maintain(self, days_ahead: int, keep_days: int) -> None:
-        """Make the partitions of the days to come, drop those past their retention."""
+        """Make the partitions of the days to come, drop those past their retention, forget old answers."""
         self._privileged.maintain_check_results(days_ahead, keep_days)
+        while int(self._privileged.forget_answers(MAX_FORGOTTEN)) == MAX_FORGOTTEN:
+            pass
 
     def result_item(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict, now: datetime) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again after `now`."""

@@ -9,6 +9,7 @@ import { createAdaptorServer } from "@hono/node-server";
 import { App } from "@supabase/lite";
 
 import { openConnection } from "./lite/connection.mjs";
+import { withHeadersOf } from "./lite/headers.mjs";
 import { migrate } from "./lite/migrations.mjs";
 import { readSettings } from "./lite/settings.mjs";
 
@@ -34,7 +35,10 @@ function makeApp(settings, connection) {
 
 function listen(app, port) {
   const server = createAdaptorServer({
-    fetch: (request, bindings) => app.fetch(request, { peerAddress: bindings?.incoming?.socket?.remoteAddress ?? null }),
+    fetch: (request, bindings) =>
+      withHeadersOf(request, () =>
+        app.fetch(request, { peerAddress: bindings?.incoming?.socket?.remoteAddress ?? null }),
+      ),
   });
   return new Promise((resolve, reject) => {
     server.once("error", reject);

@@ -22,10 +22,11 @@ CLOCK_READERS = {
     "server/app.py",  # hands the monotonic clock to the key snapshot
     "server/data/jwks.py",  # its fetch has a deadline
     "server/features/health/routes.py",  # measures latencies
+    "server/features/keys/routes.py",  # a key may not end before now
     "server/features/monitors/routes.py",  # a preview begins now
     "server/features/uptime/routes.py",  # a window without an end ends now
     "server/http/envelope.py",  # measures durations
-    "server/http/routing.py",  # a token is checked now
+    "server/http/principals.py",  # a token is checked now
     "server/logs.py",  # stamps lines
     "server/probes/names.py",  # look-ups have a deadline
     "server/worker/__main__.py",  # hands the clocks to the worker's parts
@@ -121,7 +122,8 @@ def test_only_the_edges_read_a_clock():
 
 def test_the_secret_key_goes_to_the_worker_alone():
     users = {name for name, source in sources() if "supabase_secret_key" in source}
-    assert users == {"server/settings.py", "server/worker/__main__.py"}
+    # The API only derives secrets from it, that a repeated request shows again; it opens nothing with it.
+    assert users == {"server/settings.py", "server/worker/__main__.py", "server/http/idempotency.py"}
     holders = modules_that_use(re.compile(r"server\.data\.privileged(\..*)?"))
     assert holders == {"server/worker/__main__.py", "server/worker/store.py"}
 

@@ -10,7 +10,7 @@ from server.app import all_operations
 from server.features.monitors.rules import Observation
 from server.http.routing import Operation
 from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, SUPABASE_URL, auth_says_yes
-from tests.http.test_parsing import CHANNEL, COMMENT, INCIDENT, ORGANISATION, path_of
+from tests.http.test_parsing import API_KEY, CHANNEL, COMMENT, INCIDENT, ORGANISATION, path_of
 
 __all__ = ["ROUTES", "auth_says_yes"]
 
@@ -39,7 +39,7 @@ DELIVERY = {
 # one for each call of it, in turn.
 ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("GET", "/healthz"): (PUBLIC, 0, None, []),
-    ("GET", "/readyz"): (PUBLIC, 1, None, [{"code": "42501", "message": "permission denied"}]),
+    ("GET", "/readyz"): (PUBLIC, 1, None, [[]]),
     ("GET", "/metrics"): (PUBLIC, 0, None, []),
     ("GET", "/openapi.json"): (PUBLIC, 0, None, []),
     ("GET", "/docs"): (PUBLIC, 0, None, []),
@@ -55,6 +55,12 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
         0,
         {"name": "x", "target": "https://example.com/"},
         [MEMBERSHIPS, [MONITOR]],
+    ),
+    ("POST", "/v1/monitors:batch"): (
+        CLOSED,
+        0,
+        {"monitors": [{"name": "x", "target": "https://example.com/"}]},
+        [MEMBERSHIPS, [{"index": 0, "monitor": MONITOR}]],
     ),
     ("GET", "/v1/monitors"): (CLOSED, 0, None, [[MONITOR]]),
     ("GET", "/v1/monitors/<uuid:monitor_id>"): (CLOSED, 0, None, [[MONITOR]]),
@@ -76,6 +82,11 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/channels/<uuid:channel_id>/test"): (CLOSED, 0, None, [DELIVERY]),
     ("GET", "/v1/deliveries"): (CLOSED, 0, None, [[DELIVERY]]),
     ("POST", "/v1/deliveries/<uuid:delivery_id>/retry"): (CLOSED, 0, None, [DELIVERY]),
+    ("POST", "/v1/api-keys"): (CLOSED, 1, {"name": "CI", "scopes": ["read"]}, [MEMBERSHIPS, API_KEY]),
+    ("GET", "/v1/api-keys"): (CLOSED, 0, None, [[API_KEY]]),
+    ("GET", "/v1/api-keys/<uuid:key_id>"): (CLOSED, 0, None, [[API_KEY]]),
+    ("POST", "/v1/api-keys/<uuid:key_id>/rotate"): (CLOSED, 1, {}, [API_KEY]),
+    ("DELETE", "/v1/api-keys/<uuid:key_id>"): (CLOSED, 0, None, [API_KEY]),
 }
 OPERATIONS = list(all_operations())
 
@@ -102,10 +113,11 @@ def test_a_route_calls_the_database_as_often_as_it_is_listed(
     monkeypatch.setattr("server.features.monitors.routes.check_once", lambda check, egress, now: Observation(now))
     _, auth_calls, body, answers = ROUTES[operation.method, operation.path]
     for answer in answers:
-        upstream.answer(answer, 403 if operation.path == "/readyz" else 200)
+        upstream.answer(answer)
     path = path_of(operation).replace("<string:asset>", "start.js")
     headers = {} if operation.is_public else signed_in
-    reply = client.open(path, method=operation.method, headers=headers, **({"json": body} if body else {}))
+    sent = {} if body is None else {"json": body}
+    reply = client.open(path, method=operation.method, headers=headers, **sent)
     assert reply.status_code == operation.status, reply.text
     assert len(upstream.requests) == len(answers)
     assert auth_says_yes() == auth_calls

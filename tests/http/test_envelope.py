@@ -116,7 +116,7 @@ def test_each_request_has_one_line_in_the_log_and_nothing_secret_in_it(client, s
     assert line["route"] == "/v1/monitors"
     assert isinstance(line["duration_ms"], float)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", str(line["time"]))
-    assert line["user_id"]
+    assert line["principal_id"]
     text = json.dumps(line)
     assert signed_in["Authorization"].split(".")[1] not in text
     assert "limit" not in text

@@ -60,7 +60,7 @@ def test_each_path_says_which_methods_it_answers_to(client):
 def test_head_answers_as_get_does_without_a_body(operation, client, upstream, signed_in, auth_says_yes):
     def ask(method: str):
         for answer in ROUTES[operation.method, operation.path][-1]:
-            upstream.answer(answer, 403 if operation.path == "/readyz" else 200)
+            upstream.answer(answer)
         return client.open(path_of(operation), method=method, headers={} if operation.is_public else signed_in)
 
     whole, head = ask("GET"), ask("HEAD")

@@ -1,6 +1,7 @@
 """What cannot be read is 400, what is wrong is 422 with every fault at once, and no input is a failure of ours."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -199,7 +200,6 @@ def test_null_takes_away_what_there_may_not_be_and_nothing_else(client, signed_i
 
 TAKING_A_BODY = [operation for operation in all_operations() if operation.body and operation.name != "preview_monitor"]
 TAKING_A_QUERY = [operation for operation in all_operations() if operation.query]
-IDS = dict.fromkeys(("org_id", "monitor_id", "incident_id", "channel_id", "delivery_id"), MONITOR_FOR_WRITING["id"])
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
@@ -221,26 +221,40 @@ INCIDENT = {
     "opened_at": MONITOR_FOR_WRITING["created_at"],
 }
 COMMENT = {"id": INCIDENT["id"], "author_id": INCIDENT["id"], "body": "x", "created_at": INCIDENT["opened_at"]}
+API_KEY = {
+    **dict.fromkeys(("expires_at", "last_used_at", "revoked_at", "replaced_by")),
+    "id": MONITOR_FOR_WRITING["id"],
+    "org_id": MONITOR_FOR_WRITING["org_id"],
+    "name": "CI",
+    "prefix": "tocsin_ABCDEFGH",
+    "scopes": ["read"],
+    "created_by": MONITOR_FOR_WRITING["id"],
+    "created_at": MONITOR_FOR_WRITING["created_at"],
+    "version": 1,
+}
+
 GOOD_ANSWERS: dict[str, list[object]] = {
     "create_org": [ORGANISATION],
     "rename_org": [[ORGANISATION], ORGANISATION],
     "update_monitor": [[MONITOR_FOR_WRITING], [MONITOR_FOR_WRITING]],
     "create_channel": [MEMBERSHIPS, CHANNEL],
     "comment_on_incident": [[INCIDENT], [COMMENT]],
+    "create_monitors": [MEMBERSHIPS, [{"index": 0, "monitor": MONITOR_FOR_WRITING}]],
+    "create_api_key": [MEMBERSHIPS, API_KEY],
+    "rotate_api_key": [API_KEY],
 }
 
 
 def path_of(operation: Operation) -> str:
-    path = operation.path
-    for name, value in IDS.items():
-        path = path.replace(f"<uuid:{name}>", str(value))
-    return path
+    return re.sub(r"<uuid:\w+>", str(MONITOR_FOR_WRITING["id"]), operation.path)
 
 
 @pytest.mark.parametrize("operation", TAKING_A_BODY, ids=lambda operation: operation.name)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_body_of_a_client_is_a_failure_of_ours(operation, client, signed_in, upstream: FakeUpstream, data):
+def test_no_body_of_a_client_is_a_failure_of_ours(
+    operation, client, signed_in, upstream: FakeUpstream, auth_says_yes, data
+):
     assert operation.body is not None
     names = st.sampled_from(sorted(operation.body.model_fields))
     body = data.draw(st.dictionaries(names | st.text(max_size=5), ANYTHING, max_size=6) | ANYTHING)

@@ -1,5 +1,6 @@
 """What each function of each store asks of the database, and that none is left out."""
 
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -17,6 +18,9 @@ from server.features.checks import store as checks
 from server.features.deliveries import store as deliveries
 from server.features.incidents import store as incidents
 from server.features.incidents.rules import IncidentState
+from server.features.keys import store as keys
+from server.features.keys.routes import spell_secret
+from server.features.keys.rules import Scope
 from server.features.me import store as me
 from server.features.monitors import store as monitors
 from server.features.monitors.rules import State
@@ -32,6 +36,8 @@ NEWEST = {"order": "created_at.desc,id.desc", "limit": "51"}
 ONE = {"id": f"eq.{ID}", "limit": "1"}
 ROLE = "...organisations!{}_org_id_fkey(my_role)"
 ROW = {"name": "x"}
+KEY = spell_secret(bytes(32))
+KEY_STORED = {"prefix": KEY[:15], "secret_hash": hashlib.sha256(KEY.encode()).hexdigest()}
 
 # What each function of each store is called with, and what leaves: method, table or function, parameters, body.
 STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str], Any]] = {
@@ -123,33 +129,70 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     incidents.move: (
         (ID, IncidentState.OPEN, IncidentState.RESOLVED, 3),
         {},
-        "PATCH",
-        "incidents",
-        {"id": f"eq.{ID}", "state": "eq.open", "version": "eq.3", "select": incidents.COLUMNS},
-        {"state": "resolved"},
+        "POST",
+        "rpc/move_incident",
+        {},
+        {"incident_id": str(ID), "from_state": "open", "to_state": "resolved", "expected_version": 3},
     ),
     incidents.comment: (
         (ID, ORG, "x"),
         {},
         "POST",
-        "incident_comments",
-        {"select": incidents.COMMENT_COLUMNS},
+        "rpc/comment_on_incident",
+        {},
         {"incident_id": str(ID), "org_id": ORG_ID, "body": "x"},
     ),
     me.memberships: (
-        (str(ID),),
+        (),
         {},
         "GET",
-        "memberships",
-        {
-            "select": "org_id,role,organisations(name)",
-            "user_id": f"eq.{ID}",
-            "order": "created_at.asc",
-            "limit": "1000",
-        },
+        "organisations",
+        {"select": "id,name,my_role", "order": "created_at.asc", "limit": "1000"},
         None,
     ),
-    monitors.create: ((ROW,), {}, "POST", "monitors", {"select": monitors.COLUMNS}, ROW),
+    keys.create: (
+        (ORG, "CI", KEY, [Scope.READ], None),
+        {},
+        "POST",
+        "rpc/create_api_key",
+        {},
+        {"org_id": ORG_ID, "name": "CI", **KEY_STORED, "scopes": ["read"], "expires_at": None},
+    ),
+    keys.list_page: (
+        (PAGE, ORG),
+        {},
+        "GET",
+        "api_keys",
+        {"select": keys.COLUMNS, "org_id": f"eq.{ORG}", **NEWEST},
+        None,
+    ),
+    keys.read: ((ID,), {}, "GET", "api_keys", {"select": keys.COLUMNS, **ONE}, None),
+    keys.rotate: (
+        (ID, KEY, 60),
+        {},
+        "POST",
+        "rpc/rotate_api_key",
+        {},
+        {"key_id": str(ID), **KEY_STORED, "overlap_seconds": 60},
+    ),
+    keys.revoke: ((ID, 3), {}, "POST", "rpc/revoke_api_key", {}, {"key_id": str(ID), "expected_version": 3}),
+    monitors.create: ((ROW,), {}, "POST", "rpc/create_monitor", {}, {"draft": ROW}),
+    monitors.create_all: (
+        ([ROW],),
+        {"each_by_itself": True},
+        "POST",
+        "rpc/create_monitors",
+        {},
+        {"drafts": [ROW], "each_by_itself": True},
+    ),
+    monitors.set_paused: (
+        (ID, True, 3),
+        {},
+        "POST",
+        "rpc/set_monitor_paused",
+        {},
+        {"monitor_id": str(ID), "paused": True, "expected_version": 3},
+    ),
     monitors.list_page: (
         (PAGE,),
         {"org_id": ORG, "state": State.DOWN, "paused": False},

@@ -108,7 +108,7 @@ def test_nonsense_with_status_200_is_503_at_every_call_of_every_route(
         upstream._script.clear()
         for answer in [*answers[:broken], nonsense]:
             upstream.answer(answer)
-        more: dict[str, Any] = {"json": body} if body else {}
+        more: dict[str, Any] = {} if body is None else {"json": body}
         reply = client.open(path_of(operation), method=operation.method, headers=signed_in, **more)
         is_problem(reply, 503, "unavailable")
         assert reply.headers["Retry-After"] == "1"

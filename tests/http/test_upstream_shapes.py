@@ -27,7 +27,7 @@ def test_an_answer_of_another_shape_is_no_success_at_any_call_of_any_route(
     operation: Operation, broken: int, client, upstream, signed_in, auth_says_yes, caplog
 ):
     *_, body, answers = ROUTES[operation.method, operation.path]
-    more: dict[str, Any] = {"json": body} if body else {}
+    more: dict[str, Any] = {} if body is None else {"json": body}
     for shape in ANOTHER:
         upstream._script.clear()
         for answer in [*answers[:broken], shape]:

@@ -3,28 +3,50 @@
 import psycopg
 import pytest
 
-from tests.stack.sql import refusal, rows, value
+from tests.stack.sql import acting_as, refusal, rows, value
 
 # What a signed-in user may call. `private` ones are what policies, constraints and computed columns are made of.
-FUNCTIONS_OF_USERS = {
+FUNCTIONS_OF_ALL = {
+    "private.actor_id",
+    "private.actor_kind",
     "private.are_status_ranges",
+    "private.given_answer",
+    "private.keep_answer",
     "private.last_observation",
     "private.my_orgs",
+    "private.my_role_in",
     "private.rfc3339",
     "private.role_rank",
+    "private.session_id",
+    "public.comment_on_incident",
     "public.create_channel",
-    "public.create_organisation",
-    "public.delete_organisation",
+    "public.create_monitor",
+    "public.create_monitors",
     "public.monitor_checks",
     "public.monitor_history",
+    "public.move_incident",
     "public.my_role",
+    "public.once",
+    "public.recall_answer",
     "public.rename_organisation",
     "public.retry_delivery",
+    "public.set_monitor_paused",
     "public.test_channel",
 }
+# What people may and no API key: to found, to end, and to make keys.
+FUNCTIONS_OF_USERS = FUNCTIONS_OF_ALL | {
+    "public.create_api_key",
+    "public.create_organisation",
+    "public.delete_organisation",
+    "public.revoke_api_key",
+    "public.rotate_api_key",
+}
+# API keys come in as anon.
+FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key"}
 FUNCTIONS_OF_THE_WORKER = {
     "public.claim_deliveries",
     "public.claim_due",
+    "public.forget_answers",
     "public.maintain_check_results",
     "public.record",
     "public.settle_deliveries",
@@ -80,60 +102,67 @@ def test_every_table_has_row_level_security_its_partitions_too(connection: psyco
 
 def test_every_table_of_users_has_a_policy_for_reading(connection: psycopg.Connection):
     read = rows(connection, "select schemaname || '.' || tablename from pg_policies where cmd = 'SELECT'")
-    assert {name for (name,) in read} == set(TABLES_OF_USERS)
+    assert {name for (name,) in read} == set(TABLES_OF_USERS) | {"public.api_keys"}
 
 
-def test_policies_speak_of_authenticated_alone(connection: psycopg.Connection):
-    assert rows(connection, "select distinct roles::text from pg_policies") == [("{authenticated}",)]
+def test_policies_speak_of_users_and_keys_and_never_of_everybody(connection: psycopg.Connection):
+    found = rows(connection, "select distinct roles::text from pg_policies where tablename <> 'api_keys'")
+    assert found == [("{anon,authenticated}",)]
 
 
 @pytest.mark.parametrize("privilege", ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"])
-def test_users_may_do_to_tables_what_is_written_here_and_nothing_else(connection: psycopg.Connection, privilege: str):
+@pytest.mark.parametrize("role", ["authenticated", "anon"])
+def test_users_and_keys_may_do_to_tables_what_is_written_here_and_nothing_else(
+    connection: psycopg.Connection, privilege: str, role: str
+):
     allowed = rows(
         connection,
-        f"select name from ({TABLES}) t (oid, name, _) where has_table_privilege('authenticated', oid, %s)",
-        [privilege],
+        f"select name from ({TABLES}) t (oid, name, _) where has_table_privilege(%s, oid, %s)",
+        [role, privilege],
     )
     assert {name for (name,) in allowed} == {name for name, granted in TABLES_OF_USERS.items() if privilege in granted}
 
 
+def test_the_hash_of_a_key_can_be_read_by_nobody_and_a_key_by_no_key(connection: psycopg.Connection):
+    readable = rows(
+        connection,
+        "select attname from pg_attribute where attrelid = 'api_keys'::regclass and attnum > 0"
+        " and has_column_privilege('authenticated', attrelid, attname, 'SELECT')",
+    )
+    assert ("secret_hash",) not in readable and ("prefix",) in readable
+    assert value(connection, "select has_any_column_privilege('anon', 'api_keys', 'SELECT')") is False
+
+
 @pytest.mark.parametrize("privilege", ["INSERT", "UPDATE"])
-def test_users_may_write_the_columns_written_here_and_nothing_else(connection: psycopg.Connection, privilege: str):
+@pytest.mark.parametrize("role", ["authenticated", "anon"])
+def test_users_and_keys_may_write_the_columns_written_here_and_nothing_else(
+    connection: psycopg.Connection, privilege: str, role: str
+):
     found: dict[tuple[str, str], set[str]] = {}
     for table, column in rows(
         connection,
         f"select t.name, a.attname from ({TABLES}) t (oid, name, _) join pg_attribute a"
         " on a.attrelid = t.oid::regclass and a.attnum > 0 and not a.attisdropped"
-        " where has_column_privilege('authenticated', t.oid, a.attname, %s)",
-        [privilege],
+        " where has_column_privilege(%s, t.oid, a.attname, %s)",
+        [role, privilege],
     ):
         found.setdefault((table, privilege), set()).add(column)
     assert found == {key: columns for key, columns in COLUMNS_OF_USERS.items() if key[1] == privilege}
 
 
-@pytest.mark.parametrize("privilege", ["SELECT", "INSERT", "UPDATE", "REFERENCES"])
-def test_anon_may_do_nothing_to_any_column_of_any_table(connection: psycopg.Connection, privilege: str):
-    assert (
-        rows(
-            connection,
-            f"select name from ({TABLES}) t (oid, name, _)"
-            " where has_any_column_privilege('anon', oid, %s) or has_table_privilege('anon', oid, 'DELETE, TRUNCATE')",
-            [privilege],
-        )
-        == []
-    )
-
-
-def test_anon_is_refused_each_table_and_function_when_it_tries(connection: psycopg.Connection):
-    for name in (*TABLES_OF_USERS, "private.monitor_schedules", "private.channel_secrets"):
+def test_without_a_key_anon_sees_nothing_and_changes_nothing(connection: psycopg.Connection):
+    for name in TABLES_OF_USERS:
+        with acting_as(connection, None, role="anon"):
+            assert value(connection, f"select count(*) from {name}") == 0, name
+    for name in ("private.monitor_schedules", "private.channel_secrets", "private.idempotent_answers"):
         assert refusal(connection, None, f"select from {name}", role="anon") == "42501", name
-    for call in ("create_organisation('x')", "claim_due('x', 1, 1)", "private.my_orgs()"):
+    for call in ("create_organisation('x')", "claim_due('x', 1, 1)", "forget_answers(1)"):
         assert refusal(connection, None, f"select {call}", role="anon") == "42501", call
 
 
 @pytest.mark.parametrize(
     ("role", "expected"),
-    [("anon", set()), ("authenticated", FUNCTIONS_OF_USERS)],
+    [("anon", FUNCTIONS_OF_KEYS), ("authenticated", FUNCTIONS_OF_USERS)],
 )
 def test_the_functions_that_a_role_may_call_are_written_here(
     connection: psycopg.Connection, role: str, expected: set[str]

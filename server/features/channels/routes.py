@@ -1,7 +1,6 @@
 """Channels: create, list, delete. Testing one makes a delivery: see there."""
 
 import base64
-import secrets
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -11,6 +10,7 @@ from server.features.channels import store
 from server.features.channels.schemas import Channel, ChannelDraft, ChannelQuery, NewChannel
 from server.features.orgs.rules import Role, may_edit
 from server.http import replies
+from server.http.idempotency import fresh_secret
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
 from server.http.tenancy import org_to_write_to
@@ -27,7 +27,7 @@ class _Standing(BaseModel):
 def create_channel(call: Call, body: ChannelDraft) -> Reply:
     """Create a webhook channel. The answer holds its signing secret, this once."""
     org_id = org_to_write_to(call, body.org_id)
-    secret = new_secret()
+    secret = signing_secret(fresh_secret(call, "channel"))
     row = {"org_id": str(org_id), "kind": body.kind, "name": body.name, "url": body.url, "secret": secret}
     created = replies.read_row(Channel, store.create(call.database, row))
     shown = NewChannel(**created.model_dump(), secret=secret)
@@ -53,6 +53,6 @@ def delete_channel(call: Call, channel_id: UUID) -> Reply:
     return replies.nothing()
 
 
-def new_secret() -> str:
-    """Return a signing secret of 256 random bits (Standard Webhooks: whsec_ and base64)."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+def signing_secret(bits: bytes) -> str:
+    """Spell a signing secret (Standard Webhooks: whsec_ and base64)."""
+    return "whsec_" + base64.b64encode(bits).decode()

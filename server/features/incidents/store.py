@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from server.data.clients import Database
-from server.data.queries import Statement, compiled, remembered, table
+from server.data.queries import Statement, call, compiled, remembered, table
 from server.features.incidents.rules import IncidentState
 from server.http.pagination import PageQuery, paged
 
@@ -61,14 +61,12 @@ def read_for_writing(database: Database, incident_id: UUID) -> bytes:
 def move(
     database: Database, incident_id: UUID, now: IncidentState, to: IncidentState, version: int | None
 ) -> bytes | None:
-    """Move it on if it still stands where it was read; return it as a one-element JSON array, else None."""
-    query = table("incidents").update({"state": to}).eq("id", incident_id).eq("state", now)
-    if version is not None:
-        query = query.eq("version", version)
-    return database.execute_if_it_stands(query.select(COLUMNS))
+    """Move it on if it still stands where it was read; return it as a JSON object, else None."""
+    arguments = {"incident_id": str(incident_id), "from_state": now, "to_state": to, "expected_version": version}
+    return database.execute_if_it_stands(call("move_incident", arguments))
 
 
 def comment(database: Database, incident_id: UUID, org_id: UUID, body: str) -> bytes:
-    """Add a comment; return it as a one-element JSON array."""
-    row = {"incident_id": str(incident_id), "org_id": str(org_id), "body": body}
-    return database.execute(table("incident_comments").insert(row).select(COMMENT_COLUMNS))
+    """Add a comment; return it as a JSON object."""
+    arguments = {"incident_id": str(incident_id), "org_id": str(org_id), "body": body}
+    return database.execute(call("comment_on_incident", arguments))

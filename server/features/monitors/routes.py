@@ -3,27 +3,47 @@
 from dataclasses import asdict
 from datetime import UTC, datetime
 from threading import BoundedSemaphore
+from typing import Any, TypeVar
 from uuid import UUID
 
-from server.errors import Conflict, Fault, Forbidden, InvalidInput, NotFound, PreconditionFailed, RateLimited
+from server.data.api_keys import ApiKey
+from server.data.failures import problem_of, read_rows, refusal_within
+from server.errors import (
+    AppError,
+    Conflict,
+    Fault,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PreconditionFailed,
+    RateLimited,
+)
 from server.features.monitors import rules, store
 from server.features.monitors.schemas import (
+    BatchOutcome,
+    BatchResult,
     Monitor,
     MonitorAndRole,
+    MonitorBatch,
     MonitorDraft,
     MonitorPatch,
     MonitorQuery,
+    MonitorSettings,
     Preview,
     PreviewDraft,
+    Refused,
+    RefusedFault,
 )
 from server.features.orgs.rules import may_edit, may_found
 from server.http import replies
+from server.http.parsing import parse_part
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
 from server.http.tenancy import org_to_write_to
 from server.probes.http import check_once
 
 feature = Feature("Monitors")
+Draft = TypeVar("Draft", bound=MonitorSettings)
 
 # A preview holds a server thread for up to 10 s, so that only a few may run at once in a process.
 MAX_PREVIEWS = 4
@@ -33,16 +53,27 @@ _preview_places = BoundedSemaphore(MAX_PREVIEWS)
 @feature.route("POST", "/v1/monitors", status=201, body=MonitorDraft, answers=Monitor, refusals=(Forbidden,))
 def create_monitor(call: Call, body: MonitorDraft) -> Reply:
     """Create a monitor. Its first check follows at once."""
-    timeout_seconds = body.timeout_seconds or rules.default_timeout(body.interval_seconds)
-    retry_interval_seconds = body.retry_interval_seconds or rules.retry_interval(body.interval_seconds)
-    _require_consistent(body.interval_seconds, timeout_seconds, retry_interval_seconds)
+    completed = _completed(body)
     org_id = org_to_write_to(call, body.org_id)
-    row = body.model_dump(mode="json") | {
-        "org_id": str(org_id),
-        "timeout_seconds": timeout_seconds,
-        "retry_interval_seconds": retry_interval_seconds,
-    }
+    row = completed.model_dump(mode="json") | {"org_id": str(org_id)}
     return replies.one(Monitor, store.create(call.database, row), status=201, location="/v1/monitors/{id}")
+
+
+@feature.route("POST", "/v1/monitors:batch", body=MonitorBatch, answers=BatchOutcome, refusals=(Forbidden,))
+def create_monitors(call: Call, body: MonitorBatch) -> Reply:
+    """Create up to 500 monitors in one organisation: all or none, or each by itself."""
+    drafts, refused = _read_drafts(call, body)
+    org_id = org_to_write_to(call, body.org_id)
+    rows = [draft.model_dump(mode="json") | {"org_id": str(org_id)} for draft in drafts.values()]
+    created = store.create_all(call.database, rows, each_by_itself=body.each_by_itself) if rows else b"[]"
+    results = refused + [_batch_result(index, row) for index, row in zip(drafts, read_rows(created), strict=True)]
+    return replies.shaped(
+        BatchOutcome(
+            created=sum(result.monitor is not None for result in results),
+            refused=sum(result.refused is not None for result in results),
+            results=sorted(results, key=lambda result: result.index),
+        )
+    )
 
 
 @feature.route("GET", "/v1/monitors", query=MonitorQuery, list_of=Monitor)
@@ -74,7 +105,7 @@ def update_monitor(call: Call, monitor_id: UUID, body: MonitorPatch) -> Reply:
         changes.get("timeout_seconds", current.timeout_seconds),
         changes.get("retry_interval_seconds", current.retry_interval_seconds),
     )
-    return _updated(call, monitor_id, changes)
+    return _changed(call, store.update(call.database, monitor_id, changes, call.version))
 
 
 @feature.route(
@@ -97,7 +128,7 @@ def delete_monitor(call: Call, monitor_id: UUID) -> Reply:
 def pause_monitor(call: Call, monitor_id: UUID) -> Reply:
     """Stop checking a monitor. An open incident is resolved, since nobody watches any more."""
     _monitor_to_edit(call, monitor_id)
-    return _updated(call, monitor_id, {"paused": True})
+    return _changed(call, store.set_paused(call.database, monitor_id, True, call.version))
 
 
 @feature.route(
@@ -109,13 +140,13 @@ def pause_monitor(call: Call, monitor_id: UUID) -> Reply:
 def resume_monitor(call: Call, monitor_id: UUID) -> Reply:
     """Check a paused monitor again, at once. Coming up from a pause is silent."""
     _monitor_to_edit(call, monitor_id)
-    return _updated(call, monitor_id, {"paused": False})
+    return _changed(call, store.set_paused(call.database, monitor_id, False, call.version))
 
 
 @feature.route("POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden, RateLimited))
 def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
     """Run a check once, now, from the API's own network, and save nothing."""
-    if not may_found(is_anonymous=call.user.is_anonymous):
+    if not isinstance(call.principal, ApiKey) and not may_found(is_anonymous=call.user.is_anonymous):
         raise Forbidden("Anonymous users cannot run checks.")
     if not _preview_places.acquire(blocking=False):
         raise RateLimited("Too many previews run at the moment.", retry_after_seconds=2)
@@ -149,14 +180,58 @@ def _monitor_to_edit(call: Call, monitor_id: UUID) -> MonitorAndRole:
     return current
 
 
-def _updated(call: Call, monitor_id: UUID, changes: dict[str, object]) -> Reply:
-    changed = store.update(call.database, monitor_id, changes, call.version)
+def _changed(call: Call, changed: bytes | None) -> Reply:
     if changed is None:
         raise PreconditionFailed if call.version is not None else NotFound
     return replies.one(Monitor, changed)
 
 
-def _require_consistent(interval_seconds: int, timeout_seconds: int, retry_interval_seconds: int) -> None:
+def _completed(draft: Draft, pointer: str = "") -> Draft:
+    """Fill in what the interval decides where it was left out. Raises InvalidInput where the times do not agree."""
+    timeout_seconds = draft.timeout_seconds or rules.default_timeout(draft.interval_seconds)
+    retry_interval_seconds = draft.retry_interval_seconds or rules.retry_interval(draft.interval_seconds)
+    _require_consistent(draft.interval_seconds, timeout_seconds, retry_interval_seconds, pointer)
+    return draft.model_copy(
+        update={"timeout_seconds": timeout_seconds, "retry_interval_seconds": retry_interval_seconds}
+    )
+
+
+def _read_drafts(call: Call, body: MonitorBatch) -> tuple[dict[int, MonitorSettings], list[BatchResult]]:
+    """Return the drafts that can be read, by their places, and what is said of the others.
+
+    Raises InvalidInput with the faults of them all where they stand or fall together.
+    """
+    drafts: dict[int, MonitorSettings] = {}
+    wrong: dict[int, InvalidInput] = {}
+    context = {"egress": call.services.egress}
+    for index, part in enumerate(body.monitors):
+        pointer = f"/monitors/{index}"
+        try:
+            drafts[index] = _completed(parse_part(MonitorSettings, part, pointer, context), pointer)
+        except InvalidInput as refusal:
+            wrong[index] = refusal
+    if wrong and not body.each_by_itself:
+        raise InvalidInput(faults=[fault for refusal in wrong.values() for fault in refusal.faults])
+    return drafts, [_refused_result(index, refusal) for index, refusal in wrong.items()]
+
+
+def _batch_result(index: int, row: dict[str, Any]) -> BatchResult:
+    if "refused" in row:
+        return _refused_result(index, refusal_within(problem_of(row["refused"])))
+    return BatchResult(index=index, monitor=Monitor.model_validate(row["monitor"]), refused=None)
+
+
+def _refused_result(index: int, refusal: AppError) -> BatchResult:
+    faults = [RefusedFault(pointer=f.pointer, code=f.code, detail=f.detail) for f in refusal.faults]
+    refused = Refused(status=refusal.status, code=refusal.code, detail=refusal.detail, errors=faults)
+    return BatchResult(index=index, monitor=None, refused=refused)
+
+
+def _require_consistent(
+    interval_seconds: int, timeout_seconds: int, retry_interval_seconds: int, pointer: str = ""
+) -> None:
     wrong = rules.inconsistencies(interval_seconds, timeout_seconds, retry_interval_seconds)
     if wrong:
-        raise InvalidInput(faults=[Fault(f"/{name}", "inconsistent", detail) for name, detail in wrong.items()])
+        raise InvalidInput(
+            faults=[Fault(f"{pointer}/{name}", "inconsistent", detail) for name, detail in wrong.items()]
+        )

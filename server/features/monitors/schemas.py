@@ -4,7 +4,15 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from server.features.monitors import rules
@@ -49,8 +57,8 @@ def _described(name: str, **more: Any) -> Any:
     return Field(description=_DESCRIPTIONS[name], **more)
 
 
-class MonitorDraft(BaseModel):
-    """What creates a monitor."""
+class MonitorSettings(BaseModel):
+    """What a monitor is to be."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -61,7 +69,6 @@ class MonitorDraft(BaseModel):
         },
     )
 
-    org_id: OrgId = None
     name: Annotated[Name, Field(description="What people call it.")]
     kind: Literal["http"] = "http"
     target: Annotated[HttpUrl, _described("target")]
@@ -78,6 +85,50 @@ class MonitorDraft(BaseModel):
     expected_status: Annotated[ExpectedStatus, _described("expected_status")] = ["200-299"]
     max_redirects: Annotated[MaxRedirects, _described("max_redirects")] = 5
     paused: Annotated[bool, _described("paused")] = False
+
+
+class MonitorDraft(MonitorSettings):
+    """What creates a monitor."""
+
+    org_id: OrgId = None
+
+
+class MonitorBatch(BaseModel):
+    """What creates many monitors in one organisation."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "monitors": [
+                        {"name": "Home page", "target": "https://example.com/"},
+                        {"name": "API", "target": "https://api.example.com/healthz", "interval_seconds": 30},
+                    ]
+                }
+            ]
+        },
+    )
+
+    org_id: OrgId = None
+    # Each is read as MonitorSettings by the route: what is wrong with one need not be wrong with all.
+    monitors: Annotated[
+        list[Any],
+        Field(min_length=1, max_length=500, description="The monitors, at most 500."),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 500,
+                "description": "The monitors, at most 500.",
+                "items": MonitorSettings.model_json_schema(),
+            }
+        ),
+    ]
+    each_by_itself: Annotated[
+        bool,
+        Field(description="false: all or none. true: those that can be; the answer says which were refused and why."),
+    ] = False
 
 
 def _describe_patch(schema: dict[str, Any]) -> None:
@@ -137,6 +188,39 @@ class Monitor(BaseModel):
     created_at: datetime
     updated_at: datetime = Field(description="When a person last changed it.")
     version: int = Field(description="Raised by each change that a person makes, not by a change of state.")
+
+
+class RefusedFault(BaseModel):
+    """One thing wrong in a draft of a batch."""
+
+    pointer: str = Field(description="JSON pointer into the body of the request.")
+    code: str
+    detail: str
+
+
+class Refused(BaseModel):
+    """Why a monitor of a batch was not created."""
+
+    status: int = Field(description="The HTTP status that it would have had by itself.")
+    code: str = Field(description="Stable, for programs.")
+    detail: str
+    errors: list[RefusedFault]
+
+
+class BatchResult(BaseModel):
+    """What became of one draft: the monitor, or why not."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    monitor: Monitor | None
+    refused: Refused | None
+
+
+class BatchOutcome(BaseModel):
+    """What became of a batch."""
+
+    created: int
+    refused: int
+    results: list[BatchResult] = Field(description="One for each draft, in their order.")
 
 
 class MonitorAndRole(Monitor):

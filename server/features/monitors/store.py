@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from server.data.clients import Database
-from server.data.queries import Statement, compiled, remembered, table
+from server.data.queries import Statement, call, compiled, remembered, table
 from server.features.monitors.rules import State
 from server.http.pagination import PageQuery, paged
 
@@ -15,8 +15,13 @@ COLUMNS = (
 
 
 def create(database: Database, row: dict[str, Any]) -> bytes:
-    """Insert a monitor; return it as a one-element JSON array."""
-    return database.execute(table("monitors").insert(row).select(COLUMNS))
+    """Insert a monitor; return it as a JSON object."""
+    return database.execute(call("create_monitor", {"draft": row}))
+
+
+def create_all(database: Database, rows: list[dict[str, Any]], *, each_by_itself: bool) -> bytes:
+    """Insert monitors, all or each by itself; return [{index, monitor | refused}] as JSON, in their order."""
+    return database.execute(call("create_monitors", {"drafts": rows, "each_by_itself": each_by_itself}))
 
 
 def list_page(
@@ -65,6 +70,12 @@ def update(database: Database, monitor_id: UUID, changes: dict[str, Any], versio
     if version is not None:
         query = query.eq("version", version)
     return database.execute_if_it_stands(query.select(COLUMNS))
+
+
+def set_paused(database: Database, monitor_id: UUID, paused: bool, version: int | None) -> bytes | None:
+    """Pause or resume it; return it as a JSON object, or None where it is gone or has moved past `version`."""
+    arguments = {"monitor_id": str(monitor_id), "paused": paused, "expected_version": version}
+    return database.execute_if_it_stands(call("set_monitor_paused", arguments))
 
 
 def delete(database: Database, monitor_id: UUID, version: int | None) -> bool:

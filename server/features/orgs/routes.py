@@ -13,7 +13,9 @@ from server.http.routing import Call, Feature
 feature = Feature("Organisations")
 
 
-@feature.route("POST", "/v1/orgs", status=201, body=OrganisationDraft, answers=Organisation, refusals=(Forbidden,))
+@feature.route(
+    "POST", "/v1/orgs", status=201, body=OrganisationDraft, answers=Organisation, refusals=(Forbidden,), users_only=True
+)
 def create_org(call: Call, body: OrganisationDraft) -> Reply:
     """Create an organisation. You become its owner; anonymous users cannot."""
     if not rules.may_found(is_anonymous=call.user.is_anonymous):
@@ -55,7 +57,9 @@ def rename_org(call: Call, org_id: UUID, body: OrganisationDraft) -> Reply:
     return replies.one(Organisation, renamed)
 
 
-@feature.route("DELETE", "/v1/orgs/<uuid:org_id>", status=204, refusals=(NotFound, Forbidden, PreconditionFailed))
+@feature.route(
+    "DELETE", "/v1/orgs/<uuid:org_id>", status=204, refusals=(NotFound, Forbidden, PreconditionFailed), users_only=True
+)
 def delete_org(call: Call, org_id: UUID) -> Reply:
     """Delete an organisation with everything in it. Needs the role owner, and a session that Auth confirms now."""
     call.services.auth_api.confirm_session(call.access_token)

@@ -15,14 +15,19 @@ class Role(StrEnum):
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
+def is_at_least(role: Role, needed: Role) -> bool:
+    """Tell whether a role may whatever `needed` may."""
+    return _RANK[role] >= _RANK[needed]
+
+
 def may_edit(role: Role) -> bool:
     """Create, change and delete monitors and channels; work on incidents; send deliveries again."""
-    return _RANK[role] >= _RANK[Role.EDITOR]
+    return is_at_least(role, Role.EDITOR)
 
 
 def may_administer(role: Role) -> bool:
     """Rename the organisation."""
-    return _RANK[role] >= _RANK[Role.ADMIN]
+    return is_at_least(role, Role.ADMIN)
 
 
 def may_found(*, is_anonymous: bool) -> bool:

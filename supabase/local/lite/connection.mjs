@@ -7,8 +7,10 @@ import { pgcrypto } from "@electric-sql/pglite/contrib/pgcrypto";
 import { uuid_ossp } from "@electric-sql/pglite/contrib/uuid_ossp";
 import { PgliteConnection } from "@supabase/lite/pglite";
 import { PostgresConnection } from "@supabase/lite/postgres";
+import { sql } from "kysely";
 
 import { databaseError, faithfulError } from "./errors.mjs";
+import { headersOfThisRequest } from "./headers.mjs";
 import { pgliteParsers, pgliteSerializers, postgresTypes } from "./values.mjs";
 
 const API_ROLES = ["anon", "authenticated", "service_role"];
@@ -32,7 +34,9 @@ const faithful = (Base) =>
     async applyJwtSessionContext(transaction, variables, isCustomRole) {
       const role = variables?.auth?.role || "anon";
       if (!API_ROLES.includes(role)) throw databaseError("42501", `permission denied to set role "${role}"`);
-      return super.applyJwtSessionContext(transaction, variables, isCustomRole);
+      await super.applyJwtSessionContext(transaction, variables, isCustomRole);
+      // Stock lite sets it for RPCs alone; PostgREST for every request.
+      await sql`select set_config('request.headers', ${headersOfThisRequest()}, true)`.execute(transaction);
     }
   };
 

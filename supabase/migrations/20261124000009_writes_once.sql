@@ -67,12 +67,16 @@ begin
   if given is not null then
     return given;
   end if;
-  select string_agg(
-    format('%I => ($1 %s %L)::%s', a.name, case when a.type in ('jsonb'::regtype, 'json'::regtype) then '->' else '->>' end,
-      a.name, a.type::regtype), ', ')
+  select string_agg(format(
+    case
+      when t.oid = 'jsonb'::regtype then '%I => $1 -> %L'
+      when t.typcategory = 'A' then '%I => array(select jsonb_array_elements_text($1 -> %L))::%s'
+      else '%I => ($1 ->> %L)::%s'
+    end, a.name, a.name, a.type::regtype), ', ')
   into named_arguments
   from pg_catalog.pg_proc p
   cross join lateral unnest(p.proargnames, p.proargtypes::oid[]) as a (name, type)
+  join pg_catalog.pg_type t on t.oid = a.type
   where p.pronamespace = 'public'::regnamespace and p.proname = once.function and arguments ? a.name;
   execute format('select public.%I(%s)', once.function, named_arguments) into given using arguments;
   if given is not null then

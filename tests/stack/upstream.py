@@ -15,6 +15,8 @@ from tests.stack.conftest import EmbeddedSupabase
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+# Not among the faults that any call may meet: the call is made, and its answer never comes back.
+WITHHELD = "withhold the answer"
 FAULTS = ("refuse", "stall", "reset", "html", "html with status 200", "cut off")
 
 
@@ -137,6 +139,11 @@ class Between:
             content = answer.read()
         finally:
             upstream.close()
+        with self._changed:
+            if self.fault == WITHHELD:
+                self.waiting += 1
+                self._changed.wait_for(lambda: self.fault != WITHHELD or self._server is None, 60)
+                self.waiting -= 1
         passed = {name: text for name, text in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
         if cut_off:
             client.close_connection = True

@@ -218,14 +218,14 @@ def test_every_connection_of_a_tls_receiver_is_judged_too(deliver, make_tls):
 def test_a_delivery_ends_at_its_deadline_whatever_trickles_in(deliver, make_tls, script, with_tls):
     with serve(script, tls=make_tls() if with_tls else None) as target:
         outcome = deliver(target.url(host="localhost"), total_seconds=SHORT_SECONDS)
-    # Which of the two deadlines, ours or the socket's, is met first depends on how busy the machine is.
-    assert outcome in (Failed(False, None, "no answer within 0.3 s"), Failed(False, None, "no answer in time"))
+    assert outcome == Failed(False, None, "no answer within 0.3 s")
 
 
 def test_a_stalled_handshake_ends_at_the_deadline(deliver):
     with serve(stay_silent) as target:
         outcome = deliver(target.url().replace("http:", "https:"), total_seconds=SHORT_SECONDS)
-    assert outcome == Failed(False, None, "no answer within 0.3 s")
+    # Which of the two deadlines, ours or the socket's, is met first depends on how busy the machine is.
+    assert outcome in (Failed(False, None, "no answer within 0.3 s"), Failed(False, None, "no answer in time"))
 
 
 def test_a_receiver_that_is_silent_is_left_after_the_read_timeout(deliver):

@@ -1,0 +1,243 @@
+"""A POST sent again is answered as it was the first time, and makes nothing twice: whatever dies in between."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+import requests
+from ports import free_port
+
+from tests.stack.conftest import EmbeddedSupabase, sign_up_at
+from tests.stack.product import Api, environment, eventually, process, running_api
+from tests.stack.sql import rows, value
+from tests.stack.upstream import WITHHELD, Between, through
+
+TWINS = 50
+KILLS = 4
+DRAFT = {"name": "mine", "target": "http://127.0.0.1:1/"}
+
+
+@pytest.fixture(scope="module")
+def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
+        yield api
+
+
+@pytest.fixture
+def mine(quiet_api: Api, own_supabase: EmbeddedSupabase) -> Api:
+    """Somebody with one organisation."""
+    mine = quiet_api.as_user(sign_up_at(own_supabase).access_token)
+    mine.ask("POST", "/v1/orgs", json={"name": "Acme"})
+    return mine
+
+
+def under(key: str) -> dict[str, str]:
+    return {"Idempotency-Key": key}
+
+
+def test_a_repetition_gets_the_first_answer_whatever_became_of_the_thing(mine: Api):
+    first = mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("a"))
+    assert first.status_code == 201, first.text
+    mine.ask("PATCH", f"/v1/monitors/{first.json()['id']}", json={"name": "renamed since"})
+    again = mine.send(
+        "POST",
+        "/v1/monitors",
+        data='{"target":"http://127.0.0.1:1/",  "name":"mine"}',
+        headers=under("a") | {"Content-Type": "application/json"},
+    )
+    assert (again.status_code, again.json()) == (201, first.json()), "the same body, however it is spelled"
+    assert again.headers["Location"] == first.headers["Location"]
+    mine.ask("DELETE", f"/v1/monitors/{first.json()['id']}")
+    assert mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("a")).json() == first.json()
+    assert mine.ask("GET", "/v1/monitors")["data"] == []
+
+
+def test_another_request_under_the_same_key_is_refused(mine: Api):
+    mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("b"))
+    for path, body in [
+        ("/v1/monitors", DRAFT | {"name": "other"}),
+        ("/v1/monitors", DRAFT | {"paused": True}),
+        ("/v1/channels", {"name": "mine", "url": "http://127.0.0.1:1/"}),
+    ]:
+        refused = mine.send("POST", path, json=body, headers=under("b"))
+        assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(mine.ask("GET", "/v1/monitors")["data"]) == 1
+
+
+def test_everybody_has_keys_of_their_own(mine: Api, quiet_api: Api, own_supabase: EmbeddedSupabase):
+    first = mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("c"))
+    stranger = quiet_api.as_user(sign_up_at(own_supabase).access_token)
+    stranger.ask("POST", "/v1/orgs", json={"name": "Theirs"})
+    theirs = stranger.ask("POST", "/v1/monitors", json=DRAFT, headers=under("c"))
+    assert theirs["id"] != first["id"]
+
+
+def test_what_was_refused_is_judged_anew(mine: Api):
+    wrong = mine.send("POST", "/v1/monitors", json=DRAFT | {"interval_seconds": 1}, headers=under("d"))
+    assert wrong.status_code == 422
+    assert mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("d")).status_code == 201
+
+
+def test_a_repetition_is_answered_where_the_first_try_stands_in_its_own_way(mine: Api, connection: psycopg.Connection):
+    org = mine.ask("GET", "/v1/orgs")["data"][0]["id"]
+    monitor = mine.ask("POST", "/v1/monitors", json=DRAFT)
+    incident = value(
+        connection,
+        "insert into incidents (org_id, monitor_id, cause, summary, evidence, started_at)"
+        " values (%s, %s, 'connect', 'could not connect', '{}', now()) returning id::text",
+        [org, monitor["id"]],
+    )
+    path = f"/v1/incidents/{incident}/acknowledge"
+    first = mine.ask("POST", path, headers=under("e"))
+    mine.ask("POST", f"/v1/incidents/{incident}/resolve")
+    assert mine.send("POST", path).json()["code"] == "incident_resolved", "without the key it is a request of its own"
+    assert mine.ask("POST", path, headers=under("e")) == first
+    mine.ask("DELETE", f"/v1/monitors/{monitor['id']}")
+    assert mine.ask("POST", path, headers=under("e")) == first, "even when nothing of it is left"
+
+
+def test_a_secret_that_is_shown_once_is_shown_again_to_a_repetition(mine: Api):
+    body = {"name": "hook", "url": "http://127.0.0.1:1/"}
+    first, again = (mine.ask("POST", "/v1/channels", json=body, headers=under("f")) for _ in range(2))
+    assert first == again
+    assert mine.ask("POST", "/v1/channels", json=body)["secret"] != first["secret"]
+    body = {"name": "CI", "scopes": ["read"]}
+    first, again = (mine.ask("POST", "/v1/api-keys", json=body, headers=under("g")) for _ in range(2))
+    assert first == again
+    assert mine.ask("POST", "/v1/api-keys", json=body, headers=under("h"))["secret"] != first["secret"]
+
+
+def test_a_key_is_forgotten_after_a_day(mine: Api, connection: psycopg.Connection):
+    first = mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("i"))
+    connection.execute(
+        "update private.idempotent_answers set created_at = created_at - interval '24 hours' where key = 'i'"
+    )
+    second = mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("i"))
+    assert second["id"] != first["id"]
+    connection.execute(
+        "update private.idempotent_answers set created_at = created_at - interval '24 hours' where key = 'i'"
+    )
+    assert value(connection, "select forget_answers(1000)") == 1
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é".encode().decode("latin-1")])
+def test_a_key_that_cannot_be_used_is_named(mine: Api, key: str):
+    refused = mine.send("POST", "/v1/monitors", json=DRAFT, headers=under(key))
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["errors"][0]["pointer"] == "Idempotency-Key"
+
+
+def test_fifty_twins_at_once_make_one(mine: Api):
+    gate = threading.Barrier(TWINS)
+
+    def send(_: int) -> requests.Response:
+        gate.wait()
+        return mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("twins"))
+
+    with ThreadPoolExecutor(TWINS) as crowd:
+        answers = list(crowd.map(send, range(TWINS)))
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"idempotency_key_in_use"}
+    assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
+    assert len(mine.ask("GET", "/v1/monitors")["data"]) == 1
+
+
+def test_a_write_whose_answer_was_lost_to_kill_nine_is_not_made_again(
+    own_supabase: EmbeddedSupabase, connection: psycopg.Connection, tmp_path: Path
+):
+    between, key = Between(own_supabase.url), under(str(uuid4()))
+    token = sign_up_at(own_supabase).access_token
+    try:
+        with Mortal(through(between, own_supabase), tmp_path) as api:
+            mine = api.client.as_user(token)
+            between.become(WITHHELD)
+            with ThreadPoolExecutor(1) as other:
+                lost = other.submit(mine.send, "POST", "/v1/orgs", json={"name": "Once"}, headers=key)
+                eventually(lambda: between.waiting, "the write does not reach the database")
+                assert value(connection, "select count(*) from organisations where name = 'Once'") == 1
+                api.die()
+                with pytest.raises(requests.ConnectionError):
+                    lost.result()
+            between.become(None)
+            api.live()
+            again = mine.ask("POST", "/v1/orgs", json={"name": "Once"}, headers=key)
+        assert rows(connection, "select id::text from organisations where name = 'Once'") == [(again["id"],)]
+    finally:
+        between.close()
+
+
+def test_fifty_twins_make_one_while_the_api_is_killed(
+    own_supabase: EmbeddedSupabase, connection: psycopg.Connection, tmp_path: Path
+):
+    token, key = sign_up_at(own_supabase).access_token, under(str(uuid4()))
+    body = {"name": "Twins"}
+
+    def insist(mine: Api) -> dict[str, Any]:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                answer = mine.send("POST", "/v1/orgs", json=body, headers=key)
+            except requests.ConnectionError:
+                continue
+            if answer.status_code == 201:
+                made: dict[str, Any] = answer.json()
+                return made
+            assert answer.status_code in {409, 429, 503}, answer.text
+        raise AssertionError("no answer in a minute")
+
+    with Mortal(own_supabase, tmp_path) as api, ThreadPoolExecutor(TWINS) as crowd:
+        mine = api.client.as_user(token)
+        api.die()
+        twins = [crowd.submit(insist, mine) for _ in range(TWINS)]
+        for number in range(KILLS):
+            api.live()
+            time.sleep(0.05 * number)
+            api.die()
+        api.live()
+        made = [twin.result() for twin in twins]
+    assert all(each == made[0] for each in made)
+    assert rows(connection, "select id::text from organisations where name = 'Twins'") == [(made[0]["id"],)]
+
+
+class Mortal:
+    """An API that can be killed with kill -9 and started again, at one address."""
+
+    def __init__(self, supabase: EmbeddedSupabase, folder: Path) -> None:
+        self._port = free_port()
+        self._environment = environment(supabase, PORT=str(self._port))
+        self._log_path = folder / "api.log"
+        self._life = ExitStack()
+        self.client = Api(f"http://127.0.0.1:{self._port}")
+
+    def __enter__(self) -> "Mortal":
+        self.live()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._life.close()
+
+    def live(self) -> None:
+        """Start it, and wait until it answers."""
+        self._running = self._life.enter_context(process("server", self._environment, self._log_path))
+
+        def is_up() -> bool:
+            try:
+                return requests.get(f"{self.client.url}/healthz", timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        eventually(is_up, "the API does not get up")
+
+    def die(self) -> None:
+        """Kill it, every process of it, at once."""
+        os.killpg(self._running.pid, signal.SIGKILL)
+        self._running.wait()

@@ -110,10 +110,10 @@ def test_a_secret_that_is_shown_once_is_shown_again_to_a_repetition(mine: Api):
     first, again = (mine.ask("POST", "/v1/channels", json=body, headers=under("f")) for _ in range(2))
     assert first == again
     assert mine.ask("POST", "/v1/channels", json=body)["secret"] != first["secret"]
-    body = {"name": "CI", "scopes": ["read"]}
-    first, again = (mine.ask("POST", "/v1/api-keys", json=body, headers=under("g")) for _ in range(2))
+    draft = {"name": "CI", "scopes": ["read"]}
+    first, again = (mine.ask("POST", "/v1/api-keys", json=draft, headers=under("g")) for _ in range(2))
     assert first == again
-    assert mine.ask("POST", "/v1/api-keys", json=body, headers=under("h"))["secret"] != first["secret"]
+    assert mine.ask("POST", "/v1/api-keys", json=draft, headers=under("h"))["secret"] != first["secret"]
 
 
 def test_a_key_is_forgotten_after_a_day(mine: Api, connection: psycopg.Connection):

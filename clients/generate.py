@@ -39,13 +39,13 @@ def write_types(document: Path, schema: Path) -> None:
 
 
 def run_tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run a tool of the client's package; its npm packages are installed first where they are not."""
-    install_modules(PACKAGE)
+    """Run a tool of the client's package."""
     return run_node(PACKAGE / "node_modules" / ".bin" / name, *arguments)
 
 
 def run_node(*arguments: str | Path, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run Node in the client's package."""
+    """Run Node in the client's package, whose npm packages are installed first. Raises InstallError."""
+    install_modules(PACKAGE)
     return subprocess.run(
         [NODE, *arguments], cwd=PACKAGE, env={**os.environ, **_QUIET, **(env or {})}, capture_output=True, text=True
     )

@@ -45,5 +45,4 @@ def test_the_client_and_its_tests_are_strictly_typed():
 
 
 def test_the_client_sends_retries_and_pages_as_it_says():
-    generate.install_modules(generate.PACKAGE)
     passes(generate.run_node("--test", "--test-reporter=spec", "tests/sending.test.ts"))

@@ -9,7 +9,6 @@ from tests.stack.product import Api
 
 
 def test_a_page_with_supabase_js_gets_along_with_the_api(supabase: EmbeddedSupabase, api: Api):
-    generate.install_modules(generate.PACKAGE)
     journey = generate.run_node(
         "--test",
         "--test-reporter=spec",

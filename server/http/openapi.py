@@ -17,6 +17,8 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from server.errors import (
     AppError,
     BodyTooLarge,
+    Conflict,
+    Forbidden,
     InvalidInput,
     MalformedRequest,
     NotAcceptable,
@@ -287,7 +289,10 @@ def _has_validator(operation: Operation) -> bool:
 def _refusals(operation: Operation) -> Iterable[AppError]:
     kinds = {*operation.refusals, NotAcceptable, InvalidInput, AppError}
     if not operation.is_public:
-        kinds |= {Unauthenticated, RateLimited, Unavailable, TimedOut}
+        # Row-level security, a key's scopes and the database itself may refuse whatever the route does not.
+        kinds |= {Unauthenticated, Forbidden, RateLimited, Unavailable, TimedOut}
+        if operation.method != "GET":
+            kinds.add(Conflict)
     if operation.body:
         kinds |= {MalformedRequest, UnsupportedMediaType, BodyTooLarge}
     refused = [refusal(kind) for kind in kinds] + [*(refusals_of_post() if operation.method == "POST" else ())]

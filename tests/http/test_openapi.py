@@ -7,6 +7,7 @@ import jsonschema
 import orjson
 import pytest
 from openapi_spec_validator import validate
+from pydantic import BaseModel
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
@@ -14,7 +15,8 @@ from server.app import all_operations
 from server.egress import Egress
 from server.http import openapi
 from server.http.examples import NoExample, examples_of
-from server.http.routing import Operation
+from server.http.replies import Reply, nothing
+from server.http.routing import Feature, Operation
 from server.http.shaping import time_fields
 from tests.architecture.test_routes import ROUTES
 from tests.http.conftest import MONITOR, ORG_ID
@@ -137,6 +139,22 @@ def test_the_example_of_a_body_is_taken(operation: Operation, document):
     content = described(operation, document)["requestBody"]["content"]
     for example in resolved(content["application/json"], document)["examples"].values():
         operation.body.model_validate_json(orjson.dumps(example["value"]), strict=True, context={"egress": Egress(())})
+
+
+def test_a_route_that_lacks_an_example_is_served_all_the_same():
+    feature = Feature("Things")
+
+    class Thing(BaseModel):
+        colour: str
+
+    @feature.route("GET", "/v1/thing", answers=Thing)
+    def read_thing() -> Reply:
+        """Read the thing."""
+        return nothing()
+
+    made = openapi.document(feature.operations, "1")
+    content = made["paths"]["/v1/thing"]["get"]["responses"]["200"]["content"]
+    assert content == {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}
 
 
 def test_every_schema_says_what_it_is(document):

@@ -76,7 +76,7 @@ export interface TocsinOptions extends SendingOptions {
 
 /**
  * Make a client. Each method throws a TocsinError for whatever is no success. POSTs carry an Idempotency-Key; they and
- * GETs are tried again when the network fails or the API asks for it (503 with Retry-After).
+ * GETs are tried again when the network fails or the API asks for it (503 and 504 with Retry-After).
  */
 export function createTocsin({ url, ...sending }: TocsinOptions): Tocsin {
   const api = createClient<paths>({ baseUrl: url, fetch: makeSender(sending) });

@@ -62,7 +62,7 @@ function isSafeToRepeat(request: Request): boolean {
 function secondsUntilRetry(error: TocsinError, attempt: number): number | undefined {
   const backoff = Math.min(0.25 * 2 ** attempt, 4) * (0.5 + Math.random() / 2);
   if (error.code === "network_error" || error.code === "idempotency_key_in_use") return backoff;
-  return error.status === 503 ? error.retryAfterSeconds : undefined;
+  return error.status === 503 || error.status === 504 ? error.retryAfterSeconds : undefined;
 }
 
 function wait(milliseconds: number, signal: AbortSignal): Promise<void> {

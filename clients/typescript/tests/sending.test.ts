@@ -61,10 +61,14 @@ test("each POST has a key of its own, and keeps the one that its caller gave it"
   assert.equal(sent[2]?.key, "mine");
 });
 
-test("503 is waited for as long as Retry-After says", async () => {
-  const { tocsin, waits } = scripted(problem(503, "unavailable", { "Retry-After": "2" }), json({ data: [], next_cursor: null }));
+test("503 and 504 are waited for as long as Retry-After says", async () => {
+  const { tocsin, waits } = scripted(
+    problem(503, "unavailable", { "Retry-After": "2" }),
+    problem(504, "timed_out", { "Retry-After": "1" }),
+    json({ data: [], next_cursor: null }),
+  );
   await tocsin.get("/v1/monitors");
-  assert.deepEqual(waits, [2000]);
+  assert.deepEqual(waits, [2000, 1000]);
 });
 
 test("503 without Retry-After, or with one that is too long, is the caller's at once", async () => {

@@ -1,7 +1,7 @@
 # Needs make and a Python of at least 3.11 (PYTHON=… names one); everything else is installed from the lock files.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench reset lock
+.PHONY: help run test lint types bench clients reset lock
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -29,6 +29,9 @@ types: $(BENCH) ## mypy, strict; the benchmarks too, so their packages are neede
 
 bench: $(BENCH) ## the benchmarks of docs/decisions.md
 	@$(PY) -m benchmarks.api $(ARGS)
+
+clients: $(DEV) ## the TypeScript client, from the OpenAPI document
+	@PYTHONPATH=.:supabase/local $(PY) clients/generate.py
 
 reset: $(DEV) ## drop the embedded data
 	@$(PY) supabase/local/stack.py reset

@@ -1,220 +1,305 @@
-"""The OpenAPI 3.1 document, made from the routes' own declarations, so that it cannot say anything else."""
+"""The OpenAPI 3.1 document, made from the routes' own declarations, so that it cannot say anything else.
+
+What a route must say for itself is little: a sentence in its handler's docstring, a description of each query
+parameter, and an example of each text and number that it answers (`Field(examples=[…])`). The rest follows from its
+declaration.
+"""
 
 import re
+import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from server.errors import (
     AppError,
     BodyTooLarge,
+    Conflict,
+    Forbidden,
     InvalidInput,
     MalformedRequest,
     NotAcceptable,
+    PreconditionFailed,
+    RateLimited,
     TimedOut,
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
 )
+from server.http.examples import NoExample, examples_of, page_example
+from server.http.openapi_parts import (
+    HEADERS,
+    PROBLEM,
+    REQUEST_HEADERS,
+    SCHEMA,
+    error_response,
+    path_parameter,
+    query_parameters,
+    refer,
+    refusal,
+    refusals_of_post,
+    response_name,
+)
+from server.http.pagination import PageQuery
 from server.http.parsing import JSON_TYPES, PATCH_TYPES
-from server.http.problems import PROBLEM_JSON
+from server.http.replies import JSON
 from server.http.routing import Operation
 
 _PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
-_REFERENCE = "#/components/schemas/{model}"
-_PROBLEM = {
-    "type": "object",
-    "description": "RFC 9457 problem details.",
-    "required": ["type", "title", "status", "detail", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string", "format": "uri", "description": "urn:tocsin:problem: and the code."},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "One sentence for people."},
-        "code": {"type": "string", "description": "Stable, for programs."},
-        "request_id": {"type": "string", "description": "Finds the request in the logs."},
-        "errors": {
-            "type": "array",
-            "description": "Every fault of the input at once.",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "code", "detail"],
-                "properties": {
-                    "pointer": {"type": "string", "description": "JSON pointer into the body, or a parameter's name."},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-    },
-}
+_PAGING = {parameter["name"]: parameter for parameter in query_parameters(PageQuery)}
+_SUCCESSES = {200: "As asked.", 201: "Created.", 202: "Accepted; it follows in a moment.", 204: "Done."}
+# What is sent bit by bit has no validator.
+_STREAMED = {"text/event-stream", "text/csv", "application/x-ndjson"}
+# A service that is not ready says so in the shape of one that is.
+_ALSO = {"readyz": {503: "Not ready: a dependency does not answer."}}
 _DESCRIPTION = """\
 Uptime monitoring for Supabase projects. Sign in with Supabase Auth (supabase-js, -swift, -kotlin, -flutter) and send
 the access token: `Authorization: Bearer <access_token>`. Row-level security decides what you see.
 
 Times are RFC 3339 in UTC. Lists answer `{"data": [...], "next_cursor": ...}`: pass `next_cursor` as `cursor` for the
-next page. Every GET has an `ETag` and answers 304 to `If-None-Match`; `If-Match` guards a change. Unknown fields are
-refused.
+next page. Every GET has an `ETag` and answers 304 to `If-None-Match`; `If-Match` guards a change. Every POST takes an
+`Idempotency-Key`, so that it is safe to send again. Unknown fields are refused. Errors are RFC 9457 problems: programs
+go by their `code`.
+
+Within `/v1` nothing that you rely on is taken away or changes its meaning; things are added. Ignore what you do not
+know.
 """
 
 
 def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     """Return the document."""
-    operations = list(operations)
-    schemas = _schemas(operations)
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        path = _PATH_PARAMETER.sub(r"{\2}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _describe(operation)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Tocsin",
-            "version": version,
-            "description": _DESCRIPTION,
-        },
-        "servers": [{"url": "/"}],
-        "security": [{"access_token": []}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in operations)],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "access_token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "bearerFormat": "JWT",
-                    "description": "The access token of a Supabase Auth session.",
-                }
+    return _Document(list(operations)).whole(version)
+
+
+class _Schemas(GenerateJsonSchema):
+    """Pydantic's JSON schemas without the titles that repeat the fields' names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False."""
+        return False
+
+
+class _Document:
+    """Collects what the operations share while it describes them."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self._operations = operations
+        self._parameters: dict[str, Any] = {}
+        self._responses: dict[str, Any] = {}
+        self._headers: dict[str, Any] = {}
+        self._examples: dict[str, Any] = {}
+        self._names, self._schemas = _schemas(operations)
+
+    def whole(self, version: str) -> dict[str, Any]:
+        paths: dict[str, dict[str, Any]] = defaultdict(dict)
+        for operation in self._operations:
+            path = _PATH_PARAMETER.sub(r"{\2}", operation.path)
+            paths[path][operation.method.lower()] = self._describe(operation)
+        for schema in self._schemas.values():
+            schema.pop("examples", None)  # they stand among the examples
+        return {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Tocsin",
+                "version": version,
+                "description": _DESCRIPTION,
+                "contact": {"name": "Whoever runs this installation of Tocsin"},
+                "license": {"name": "All rights reserved", "identifier": "LicenseRef-All-Rights-Reserved"},
             },
-            "schemas": schemas,
-        },
-    }
+            "servers": [{"url": "/"}],
+            "security": [{"access_token": []}],
+            "tags": _tags(self._operations),
+            "paths": dict(paths),
+            "components": {
+                "securitySchemes": {
+                    "access_token": {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "bearerFormat": "JWT",
+                        "description": "The access token of a Supabase Auth session.",
+                    },
+                    "api_key": {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "bearerFormat": "tocsin_…",
+                        "description": "The secret of an API key, for servers and CI.",
+                    },
+                },
+                "schemas": {**self._schemas, "Problem": PROBLEM},
+                "parameters": self._parameters,
+                "headers": self._headers,
+                "responses": self._responses,
+                "examples": self._examples,
+            },
+        }
+
+    def _describe(self, operation: Operation) -> dict[str, Any]:
+        text = " ".join((operation.handler.__doc__ or "").split())
+        described: dict[str, Any] = {
+            "operationId": operation.name,
+            "tags": [operation.tag],
+            "summary": text.split(". ")[0].rstrip("."),
+            "description": text,
+            "parameters": list(self._describe_parameters(operation)),
+            "responses": self._describe_responses(operation),
+        }
+        if operation.body:
+            types = PATCH_TYPES if operation.method == "PATCH" else JSON_TYPES
+            content = self._content_of(operation.body, "validation")
+            described["requestBody"] = {"required": True, "content": dict.fromkeys(sorted(types), content)}
+        if operation.is_public:
+            described["security"] = []
+        return described
+
+    def _describe_parameters(self, operation: Operation) -> Iterable[dict[str, Any]]:
+        for kind, name in _PATH_PARAMETER.findall(operation.path):
+            yield self._shared_parameter(name, path_parameter(name, kind == "uuid"))
+        if operation.query:
+            for parameter in query_parameters(operation.query):
+                is_shared = parameter == _PAGING.get(parameter["name"])
+                yield self._shared_parameter(parameter["name"], parameter) if is_shared else parameter
+        for name in _request_headers(operation):
+            yield self._shared_parameter(name, REQUEST_HEADERS[name])
+
+    def _shared_parameter(self, name: str, parameter: dict[str, Any]) -> dict[str, str]:
+        self._parameters[name] = parameter
+        return refer("parameters", name)
+
+    def _describe_responses(self, operation: Operation) -> dict[str, Any]:
+        content = self._answer(operation)
+        responses: dict[str, Any] = {}
+        for status, text in {operation.status: _SUCCESSES[operation.status], **_ALSO.get(operation.name, {})}.items():
+            responses[str(status)] = {"description": text, "headers": self._answer_headers(operation)}
+            if content:
+                responses[str(status)]["content"] = content
+        if _has_validator(operation):
+            responses["304"] = self._unchanged()
+        by_status: dict[int, list[AppError]] = defaultdict(list)
+        for error in _refusals(operation):
+            by_status[error.status].append(error)
+        for status, errors in sorted(by_status.items()):
+            name = response_name(errors)
+            self._responses[name] = error_response(errors)
+            self._refer_headers(*self._responses[name]["headers"])
+            responses[str(status)] = refer("responses", name)
+        return responses
+
+    def _unchanged(self) -> dict[str, str]:
+        text = "What you hold still stands."
+        self._responses["NotModified"] = {"description": text, "headers": self._refer_headers("ETag", "X-Request-ID")}
+        return refer("responses", "NotModified")
+
+    def _answer(self, operation: Operation) -> dict[str, Any]:
+        if operation.status == 204:
+            return {}
+        if operation.answers:
+            return {operation.content_type: self._content_of(operation.answers, "serialization")}
+        if operation.list_of:
+            return {operation.content_type: self._page_of(operation.list_of)}
+        content: dict[str, Any] = {"schema": {"type": "object" if operation.content_type == JSON else "string"}}
+        example = operation.example or _UNMODELLED.get(operation.name)
+        return {operation.content_type: {**content, "example": example} if example else content}
+
+    def _content_of(self, model: type[BaseModel], mode: str) -> dict[str, Any]:
+        name = self._names[model, mode]
+        return self._with_examples(name, lambda: examples_of(name, self._schemas))
+
+    def _page_of(self, model: type[BaseModel]) -> dict[str, Any]:
+        row = self._names[model, "serialization"]
+        name = f"{row}Page"
+        self._schemas[name] = {
+            "type": "object",
+            "description": "One page of a list.",
+            "required": ["data", "next_cursor"],
+            "properties": {
+                "data": {"type": "array", "items": refer("schemas", row)},
+                "next_cursor": {
+                    "type": ["string", "null"],
+                    "description": "The cursor of the next page; null on the last.",
+                },
+            },
+        }
+        return self._with_examples(name, lambda: [page_example(examples_of(row, self._schemas)[0])])
+
+    def _with_examples(self, name: str, make: Any) -> dict[str, Any]:
+        try:
+            made = make()
+        except NoExample:  # the tests say which; a document without it is better than no API
+            return {"schema": refer("schemas", name)}
+        names = [name if number == 1 else f"{name}-{number}" for number in range(1, len(made) + 1)]
+        self._examples.update({key: {"value": value} for key, value in zip(names, made, strict=True)})
+        return {"schema": refer("schemas", name), "examples": {key: refer("examples", key) for key in names}}
+
+    def _answer_headers(self, operation: Operation) -> dict[str, Any]:
+        names = ["X-Request-ID"]
+        if _has_validator(operation) or "version" in getattr(operation.answers, "model_fields", {}):
+            names.append("ETag")
+        if operation.status == 201:
+            names.append("Location")
+        if not operation.is_public:
+            names += ["RateLimit", "RateLimit-Policy"]
+        return self._refer_headers(*names)
+
+    def _refer_headers(self, *names: str) -> dict[str, Any]:
+        self._headers.update({name: HEADERS[name] for name in names})
+        return {name: refer("headers", name) for name in names}
 
 
-def _schemas(operations: list[Operation]) -> dict[str, Any]:
+# Answers that have no model.
+_UNMODELLED: dict[str, Any] = {
+    "openapi": {"openapi": "3.1.0", "info": {"title": "Tocsin", "version": "1.0.0"}, "paths": {}},
+    "docs": '<!doctype html>\n<html lang="en">...</html>\n',
+    "docs_asset": 'window.addEventListener("load", () => { ... });\n',
+    "metrics": 'tocsin_http_requests_total{method="GET",route="/v1/monitors",status="200"} 42.0\n',
+}
+
+
+def _schemas(operations: list[Operation]) -> tuple[dict[tuple[Any, str], str], dict[str, Any]]:
+    """Return the models' names in the document, by model and mode, and their schemas, by name."""
     taken = {(op.body, "validation") for op in operations if op.body}
     given = {(model, "serialization") for op in operations for model in (op.answers, op.list_of) if model}
-    wanted: list[Any] = sorted(taken | given, key=lambda pair: pair[0].__name__)
-    _, schema = models_json_schema(wanted, ref_template=_REFERENCE)
-    return {**schema["$defs"], "Problem": _PROBLEM}
+    wanted: list[Any] = sorted(taken | given, key=lambda pair: (pair[0].__name__, pair[0].__module__, pair[1]))
+    references, schema = models_json_schema(wanted, ref_template=SCHEMA, schema_generator=_Schemas)
+    for definition in schema["$defs"].values():
+        definition.pop("title", None)
+    return {key: of["$ref"].rsplit("/", 1)[1] for key, of in references.items()}, schema["$defs"]
 
 
-def _describe(operation: Operation) -> dict[str, Any]:
-    text = (operation.handler.__doc__ or "").strip()
-    described: dict[str, Any] = {
-        "operationId": operation.name,
-        "tags": [operation.tag],
-        "summary": text.split(". ")[0].rstrip("."),
-        "description": text,
-        "parameters": _parameters(operation),
-        "responses": _responses(operation),
-    }
-    if operation.body:
-        types = PATCH_TYPES if operation.method == "PATCH" else JSON_TYPES
-        described["requestBody"] = {
-            "required": True,
-            "content": {media_type: {"schema": _reference(operation.body)} for media_type in sorted(types)},
-        }
-    if operation.is_public:
-        described["security"] = []
-    return described
+def _tags(operations: list[Operation]) -> list[dict[str, str]]:
+    """Name the tags, each described by the docstrings of the modules whose routes it marks."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for operation in operations:
+        text = " ".join((sys.modules[operation.handler.__module__].__doc__ or "").split())
+        if text not in texts[operation.tag]:
+            texts[operation.tag].append(text)
+    return [{"name": tag, "description": " ".join(of)} for tag, of in texts.items()]
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    parameters: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "format": "uuid"} if kind == "uuid" else {"type": "string"},
-        }
-        for kind, name in _PATH_PARAMETER.findall(operation.path)
-    ]
-    if operation.query:
-        schema = operation.query.model_json_schema(mode="validation")
-        for name, of_field in schema["properties"].items():
-            inlined = _inlined(of_field, schema.get("$defs", {}))
-            text = inlined.pop("description", "")
-            parameters.append({"name": name, "in": "query", "required": False, "description": text, "schema": inlined})
-    if operation.method in {"PATCH", "DELETE"}:
-        parameters.append(_header("If-Match", "The ETag that you read; 412 if it was changed since."))
-    if operation.method == "GET" and not operation.is_public:
-        parameters.append(_header("If-None-Match", "The ETag that you hold; 304 if it still stands."))
-    return parameters
+def _request_headers(operation: Operation) -> Iterable[str]:
+    if operation.method in {"PATCH", "DELETE"} or PreconditionFailed in operation.refusals:
+        yield "If-Match"
+    if _has_validator(operation):
+        yield "If-None-Match"
+    if operation.method == "POST":
+        yield "Idempotency-Key"
+    yield "X-Request-ID"
 
 
-def _header(name: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+def _has_validator(operation: Operation) -> bool:
+    return operation.method == "GET" and operation.content_type.partition(";")[0] not in _STREAMED
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
-    success: dict[str, Any] = {"description": "Done." if operation.status == 204 else "As asked."}
-    if operation.answers:
-        success["content"] = {operation.content_type: {"schema": _reference(operation.answers)}}
-    elif operation.list_of:
-        success["content"] = {operation.content_type: {"schema": _page_of(operation.list_of)}}
-    elif operation.status != 204:
-        kind = "object" if operation.content_type == "application/json" else "string"
-        success["content"] = {operation.content_type: {"schema": {"type": kind}}}
-    if operation.method == "GET":
-        success["headers"] = {"ETag": {"description": "The validator of this answer.", "schema": {"type": "string"}}}
-    responses = {str(operation.status): success}
-    if operation.method == "GET" and not operation.is_public:
-        responses["304"] = {"description": "What you hold still stands."}
-    for refusal in sorted(set(_refusals(operation)), key=lambda kind: kind.status):
-        responses[str(refusal.status)] = _refusal(refusal)
-    return responses
-
-
-def _refusals(operation: Operation) -> Iterable[type[AppError]]:
-    yield from operation.refusals
-    yield NotAcceptable
-    yield InvalidInput
+def _refusals(operation: Operation) -> Iterable[AppError]:
+    kinds = {*operation.refusals, NotAcceptable, InvalidInput, AppError}
     if not operation.is_public:
-        yield from (Unauthenticated, Unavailable, TimedOut)
+        # Row-level security, a key's scopes and the database itself may refuse whatever the route does not.
+        kinds |= {Unauthenticated, Forbidden, RateLimited, Unavailable, TimedOut}
+        if operation.method != "GET":
+            kinds.add(Conflict)
     if operation.body:
-        yield from (MalformedRequest, UnsupportedMediaType, BodyTooLarge)
-
-
-def _refusal(kind: type[AppError]) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "description": kind.title,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}},
-    }
-    if kind is Unauthenticated:
-        described["headers"] = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
-    if issubclass(kind, Unavailable):
-        described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-    return described
-
-
-def _page_of(model: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["data", "next_cursor"],
-        "properties": {
-            "data": {"type": "array", "items": _reference(model)},
-            "next_cursor": {
-                "type": ["string", "null"],
-                "description": "The cursor of the next page; null on the last.",
-            },
-        },
-    }
-
-
-def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(model=model.__name__)}
-
-
-def _inlined(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter's schema with its references resolved: parameters have no definitions of their own."""
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
-    inlined = {name: value for name, value in schema.items() if name != "title"}
-    if "anyOf" in inlined:
-        options = [_inlined(option, definitions) for option in inlined.pop("anyOf") if option != {"type": "null"}]
-        inlined.pop("default", None)
-        inlined = {**options[0], **inlined} if len(options) == 1 else {**inlined, "anyOf": options}
-    return inlined
+        kinds |= {MalformedRequest, UnsupportedMediaType, BodyTooLarge}
+    refused = [refusal(kind) for kind in kinds] + [*(refusals_of_post() if operation.method == "POST" else ())]
+    return sorted(refused, key=lambda error: (error.status, error.code))

@@ -83,7 +83,8 @@ class Operation:
     list_of: type[BaseModel] | None
     refusals: tuple[type[AppError], ...]
     content_type: str
-    users_only: bool
+    users_only: bool = False
+    example: Any = None  # an answer in the OpenAPI document, where no model has one
 
     @property
     def key_scope(self) -> Scope | None:
@@ -129,6 +130,7 @@ class Feature:
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
         users_only: bool = False,
+        example: Any = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
 
@@ -150,6 +152,7 @@ class Feature:
                     refusals,
                     content_type,
                     users_only,
+                    example,
                 )
             )
             return handler

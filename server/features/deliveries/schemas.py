@@ -18,10 +18,13 @@ class Delivery(BaseModel):
     org_id: UUID
     channel_id: UUID
     incident_id: UUID | None
-    type: str = Field(description="incident.opened, incident.acknowledged, incident.resolved or channel.test.")
+    type: str = Field(
+        description="incident.opened, incident.acknowledged, incident.resolved or channel.test.",
+        examples=["channel.test"],
+    )
     state: DeliveryState = Field(description="dead: given up; send it again with retry.")
-    attempts: int
-    next_attempt_at: datetime | None
+    attempts: int = Field(examples=[0])
+    next_attempt_at: datetime | None = Field(examples=["2026-11-24T09:30:00Z"])
     last_status_code: int | None
     last_error: str | None
     created_at: datetime

@@ -14,8 +14,8 @@ class Health(BaseModel):
 class Dependency(BaseModel):
     """How one thing that we need does."""
 
-    ok: bool
-    latency_ms: float = Field(description="How long the answer took, good or bad.")
+    ok: bool = Field(examples=[True])
+    latency_ms: float = Field(description="How long the answer took, good or bad.", examples=[4.2])
     detail: str | None = Field(description="What is wrong; null where nothing is.")
 
 
@@ -23,4 +23,6 @@ class Readiness(BaseModel):
     """Whether requests can be served; `unready` comes with status 503."""
 
     status: Literal["ready", "unready"]
-    dependencies: dict[str, Dependency]
+    dependencies: dict[str, Dependency] = Field(
+        examples=[{"database": {"ok": True, "latency_ms": 4.2, "detail": None}}]
+    )

@@ -18,9 +18,14 @@ class Incident(BaseModel):
     org_id: UUID
     monitor_id: UUID
     state: IncidentState
-    cause: str = Field(description="The error kind of the check that decided, such as `timeout` or `status`.")
-    summary: str = Field(description="The same, for people.")
-    evidence: dict[str, Any] = Field(description="What was observed, and by which thresholds it was judged.")
+    cause: str = Field(
+        description="The error kind of the check that decided, such as `timeout` or `status`.", examples=["status"]
+    )
+    summary: str = Field(description="The same, for people.", examples=["The answer was 503."])
+    evidence: dict[str, Any] = Field(
+        description="What was observed, and by which thresholds it was judged.",
+        examples=[{"fail_threshold": 2, "observations": [{"error_kind": "status", "status_code": 503}]}],
+    )
     started_at: datetime = Field(description="When the first of the failed checks began.")
     opened_at: datetime = Field(description="When enough of them had failed.")
     acknowledged_at: datetime | None
@@ -42,7 +47,7 @@ class Comment(BaseModel):
 
     id: UUID
     author_id: UUID
-    body: str
+    body: str = Field(examples=["The database was full."])
     created_at: datetime
 
 
@@ -57,7 +62,11 @@ class CommentDraft(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"body": "The database was full."}]})
 
-    body: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+    body: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=4000),
+        Field(description="What you say, in plain text."),
+    ]
 
 
 class IncidentQuery(PageQuery):

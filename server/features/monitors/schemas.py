@@ -70,7 +70,7 @@ class MonitorSettings(BaseModel):
     )
 
     name: Annotated[Name, Field(description="What people call it.")]
-    kind: Literal["http"] = "http"
+    kind: Annotated[Literal["http"], Field(description="How it is checked.")] = "http"
     target: Annotated[HttpUrl, _described("target")]
     interval_seconds: Annotated[IntervalSeconds, _described("interval_seconds")] = 60
     timeout_seconds: Annotated[
@@ -167,19 +167,20 @@ class Monitor(BaseModel):
 
     id: UUID
     org_id: UUID
-    name: str
+    name: str = Field(examples=["Home page"])
     kind: Literal["http"]
-    target: str
-    interval_seconds: int
-    timeout_seconds: int
-    retry_interval_seconds: int
-    fail_threshold: int
-    recover_threshold: int
+    target: str = Field(examples=["https://example.com/"])
+    interval_seconds: int = Field(examples=[60])
+    timeout_seconds: int = Field(examples=[10])
+    retry_interval_seconds: int = Field(examples=[15])
+    fail_threshold: int = Field(examples=[2])
+    recover_threshold: int = Field(examples=[1])
     degraded_after_ms: int | None
-    expected_status: list[str]
-    max_redirects: int
+    expected_status: list[str] = Field(examples=[["200-299"]])
+    max_redirects: int = Field(examples=[5])
     state: State = Field(
-        description="new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look."
+        description="new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look.",
+        examples=["up"],
     )
     state_since: datetime = Field(
         description="Since when; `down` counts from the first failure, not from its confirmation."
@@ -242,7 +243,7 @@ class PreviewDraft(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"target": "https://example.com/"}]})
 
-    kind: Literal["http"] = "http"
+    kind: Annotated[Literal["http"], Field(description="How it is checked.")] = "http"
     target: Annotated[HttpUrl, _described("target")]
     timeout_seconds: Annotated[int, Field(ge=1, le=10, description="At most 10 s: you are waiting for it.")] = 10
     expected_status: Annotated[ExpectedStatus, _described("expected_status")] = ["200-299"]
@@ -254,13 +255,13 @@ class Preview(BaseModel):
 
     outcome: Literal["up", "down"]
     started_at: datetime
-    status_code: int | None
+    status_code: int | None = Field(examples=[200])
     error_kind: ErrorKind | None
     error_detail: str | None
-    dns_ms: float | None
-    connect_ms: float | None
-    tls_ms: float | None
-    first_byte_ms: float | None
-    total_ms: float | None
-    remote_ip: str | None
-    tls_expires_at: datetime | None
+    dns_ms: float | None = Field(examples=[3.1])
+    connect_ms: float | None = Field(examples=[11.8])
+    tls_ms: float | None = Field(examples=[24.6])
+    first_byte_ms: float | None = Field(examples=[48.2])
+    total_ms: float | None = Field(examples=[89.4])
+    remote_ip: str | None = Field(examples=["203.0.113.7"])
+    tls_expires_at: datetime | None = Field(examples=["2027-02-01T00:00:00Z"])

@@ -23,8 +23,8 @@ class Organisation(BaseModel):
     """An organisation: the unit in which monitors, incidents and channels belong to people."""
 
     id: UUID
-    name: str = Field(description="What people call it.")
-    my_role: Role = Field(description="What you are in it.")
+    name: str = Field(description="What people call it.", examples=["Acme"])
+    my_role: Role = Field(description="What you are in it.", examples=["owner"])
     created_at: datetime
     updated_at: datetime = Field(description="When it was last renamed.")
     version: int = Field(description="Raised by each change; the ETag begins with it.")

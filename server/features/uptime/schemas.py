@@ -23,16 +23,20 @@ class UptimeQuery(BaseModel):
 class Uptime(BaseModel):
     """How a monitor did in a window, counted from the ledger of its intervals."""
 
-    from_at: datetime = Field(serialization_alias="from", description="Not before the first observation.")
+    from_at: datetime = Field(
+        serialization_alias="from", description="Not before the first observation.", examples=["2026-10-25T09:30:00Z"]
+    )
     to_at: datetime = Field(serialization_alias="to", description="Not after now.")
     uptime_ratio: float | None = Field(
-        description="(up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed."
+        description="(up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed.",
+        examples=[0.9986],
     )
     coverage_ratio: float | None = Field(
-        description="The part of the unpaused window in which somebody looked, rounded down. Read uptime beside it."
+        description="The part of the unpaused window in which somebody looked, rounded down. Read uptime beside it.",
+        examples=[0.9998],
     )
-    up_ms: int
-    degraded_ms: int
-    down_ms: int
-    unknown_ms: int = Field(description="Nobody could look: in neither part of the fraction.")
-    paused_ms: int = Field(description="Nobody was asked to look: in neither part of the fraction.")
+    up_ms: int = Field(examples=[2_588_000_000])
+    degraded_ms: int = Field(examples=[0])
+    down_ms: int = Field(examples=[3_600_000])
+    unknown_ms: int = Field(description="Nobody could look: in neither part of the fraction.", examples=[400_000])
+    paused_ms: int = Field(description="Nobody was asked to look: in neither part of the fraction.", examples=[0])

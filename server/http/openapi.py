@@ -57,7 +57,8 @@ _STREAMED = {"text/event-stream", "text/csv", "application/x-ndjson"}
 _ALSO = {"readyz": {503: "Not ready: a dependency does not answer."}}
 _DESCRIPTION = """\
 Uptime monitoring for Supabase projects. Sign in with Supabase Auth (supabase-js, -swift, -kotlin, -flutter) and send
-the access token: `Authorization: Bearer <access_token>`. Row-level security decides what you see.
+the access token: `Authorization: Bearer <access_token>`. Servers and CI send an API key in its place. Row-level
+security decides what you see.
 
 Times are RFC 3339 in UTC. Lists answer `{"data": [...], "next_cursor": ...}`: pass `next_cursor` as `cursor` for the
 next page. Every GET has an `ETag` and answers 304 to `If-None-Match`; `If-Match` guards a change. Every POST takes an
@@ -110,7 +111,7 @@ class _Document:
                 "license": {"name": "All rights reserved", "identifier": "LicenseRef-All-Rights-Reserved"},
             },
             "servers": [{"url": "/"}],
-            "security": [{"access_token": []}],
+            "security": [{"access_token": []}, {"api_key": []}],
             "tags": _tags(self._operations),
             "paths": dict(paths),
             "components": {
@@ -152,6 +153,8 @@ class _Document:
             described["requestBody"] = {"required": True, "content": dict.fromkeys(sorted(types), content)}
         if operation.is_public:
             described["security"] = []
+        elif operation.users_only:
+            described["security"] = [{"access_token": []}]
         return described
 
     def _describe_parameters(self, operation: Operation) -> Iterable[dict[str, Any]]:

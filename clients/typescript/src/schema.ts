@@ -124,6 +124,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/api-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the keys of the organisations that you administer, newest first
+         * @description List the keys of the organisations that you administer, newest first.
+         */
+        get: operations["list_api_keys"];
+        put?: never;
+        /**
+         * Create a key for servers and CI
+         * @description Create a key for servers and CI. The answer holds its secret, this once. Needs the role admin or owner, and a session that Auth confirms now.
+         */
+        post: operations["create_api_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/api-keys/{key_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read one key
+         * @description Read one key.
+         */
+        get: operations["read_api_key"];
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a key
+         * @description Revoke a key. It is refused everywhere within 5 seconds, and stays in the list.
+         */
+        delete: operations["revoke_api_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/api-keys/{key_id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a key's successor, with the same name, scopes and lifetime; the old key goes on for a while beside it
+         * @description Make a key's successor, with the same name, scopes and lifetime; the old key goes on for a while beside it.
+         */
+        post: operations["rotate_api_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/channels": {
         parameters: {
             query?: never;
@@ -372,6 +440,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/monitors:batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create up to 500 monitors in one organisation: all or none, or each by itself
+         * @description Create up to 500 monitors in one organisation: all or none, or each by itself.
+         */
+        post: operations["create_monitors"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/monitors/{monitor_id}": {
         parameters: {
             query?: never;
@@ -556,6 +644,75 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description A key, as far as it can be shown. */
+        ApiKey: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            created_by: string;
+            expires_at: string | null;
+            /** Format: uuid */
+            id: string;
+            /** @description Noted at most once a minute. */
+            last_used_at: string | null;
+            /** @example Deploys */
+            name: string;
+            /** Format: uuid */
+            org_id: string;
+            /**
+             * @description How the key begins: by this you recognise it.
+             * @example tocsin_MZXW6YTB
+             */
+            prefix: string;
+            /** @description The key that it was rotated into. */
+            replaced_by: string | null;
+            revoked_at: string | null;
+            scopes: components["schemas"]["Scope"][];
+            /** @example 1 */
+            version: number;
+        };
+        /** @description What creates a key. */
+        ApiKeyDraft: {
+            /**
+             * @description When it ends. Null: when it is revoked.
+             * @default null
+             */
+            expires_at?: string | null;
+            /** @description What people call it, such as the server that holds it. */
+            name: string;
+            /**
+             * @description The organisation it belongs to. May be left out where you belong to exactly one.
+             * @default null
+             */
+            org_id?: string | null;
+            /** @description What it may do. `write` includes `read`, `admin` both; the other two see nothing. */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /** @description One page of a list. */
+        ApiKeyPage: {
+            data: components["schemas"]["ApiKey"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
+        /** @description What became of a batch. */
+        BatchOutcome: {
+            /** @example 1 */
+            created: number;
+            /** @example 1 */
+            refused: number;
+            /** @description One for each draft, in their order. */
+            results: components["schemas"]["BatchResult"][];
+        };
+        /** @description What became of one draft: the monitor, or why not. */
+        BatchResult: {
+            /**
+             * @description Its place in the request, from 0.
+             * @example 0
+             */
+            index: number;
+            monitor: components["schemas"]["Monitor"] | null;
+            refused: components["schemas"]["Refused"] | null;
+        };
         /** @description Where an organisation is told of its incidents. */
         Channel: {
             /** Format: date-time */
@@ -851,23 +1008,24 @@ export interface components {
             summary: string;
             version: number;
         };
-        /** @description Who you are to this API, as your access token says it, and where you belong. */
+        /** @description Who you are to this API, as your access token or API key says it, and where you belong. */
         Me: {
             /** @example ada@example.com */
             email: string | null;
             /**
              * Format: uuid
-             * @description Your user id in Supabase Auth.
+             * @description Your user id in Supabase Auth, or the id of the API key.
              */
             id: string;
             /** @description True for a sign-in without an account; such users create nothing. */
             is_anonymous: boolean;
+            /** @enum {string} */
+            kind: "user" | "key";
             memberships: components["schemas"]["Membership"][];
-            /**
-             * Format: date-time
-             * @description When the access token that you sent ends.
-             */
-            token_expires_at: string;
+            /** @description What the API key is for; null for a user, whom roles decide for. */
+            scopes: components["schemas"]["Scope"][] | null;
+            /** @description When what you sent ends. Null: a key that does not run out. */
+            token_expires_at: string | null;
         };
         /** @description One organisation that you belong to. */
         Membership: {
@@ -929,6 +1087,95 @@ export interface components {
             updated_at: string;
             /** @description Raised by each change that a person makes, not by a change of state. */
             version: number;
+        };
+        /** @description What creates many monitors in one organisation. */
+        MonitorBatch: {
+            /**
+             * @description false: all or none. true: those that can be; the answer says which were refused and why.
+             * @default false
+             */
+            each_by_itself?: boolean;
+            /** @description The monitors, at most 500. */
+            monitors: {
+                /**
+                 * Degraded After Ms
+                 * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
+                 * @default null
+                 */
+                degraded_after_ms?: number | null;
+                /**
+                 * Expected Status
+                 * @description The status codes that count as success: `404`, or a range such as `200-299`.
+                 * @default [
+                 *       "200-299"
+                 *     ]
+                 */
+                expected_status?: string[];
+                /**
+                 * Fail Threshold
+                 * @description How many failures in a row make it `down` and open an incident.
+                 * @default 2
+                 */
+                fail_threshold?: number;
+                /**
+                 * Interval Seconds
+                 * @description How often to check, in seconds.
+                 * @default 60
+                 */
+                interval_seconds?: number;
+                /**
+                 * Kind
+                 * @description How it is checked.
+                 * @default http
+                 * @constant
+                 */
+                kind?: "http";
+                /**
+                 * Max Redirects
+                 * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
+                 * @default 5
+                 */
+                max_redirects?: number;
+                /**
+                 * Name
+                 * @description What people call it.
+                 */
+                name: string;
+                /**
+                 * Paused
+                 * @description A paused monitor is not checked, and the time counts as neither up nor down.
+                 * @default false
+                 */
+                paused?: boolean;
+                /**
+                 * Recover Threshold
+                 * @description How many successes in a row make it `up` again and close the incident.
+                 * @default 1
+                 */
+                recover_threshold?: number;
+                /**
+                 * Retry Interval Seconds
+                 * @description Default: 15, or the interval where that is shorter.
+                 * @default null
+                 */
+                retry_interval_seconds?: number | null;
+                /**
+                 * Target
+                 * @description The URL to watch: http or https, without credentials, not in a private network.
+                 */
+                target: string;
+                /**
+                 * Timeout Seconds
+                 * @description Default: 10, or the interval where that is shorter.
+                 * @default null
+                 */
+                timeout_seconds?: number | null;
+            }[];
+            /**
+             * @description The organisation it belongs to. May be left out where you belong to exactly one.
+             * @default null
+             */
+            org_id?: string | null;
         };
         /** @description What creates a monitor. */
         MonitorDraft: {
@@ -1025,6 +1272,38 @@ export interface components {
             target?: string;
             /** @description How long one check may take, in seconds; at most the interval. */
             timeout_seconds?: number;
+        };
+        /** @description A key as it is shown this once. */
+        NewApiKey: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            created_by: string;
+            expires_at: string | null;
+            /** Format: uuid */
+            id: string;
+            /** @description Noted at most once a minute. */
+            last_used_at: string | null;
+            /** @example Deploys */
+            name: string;
+            /** Format: uuid */
+            org_id: string;
+            /**
+             * @description How the key begins: by this you recognise it.
+             * @example tocsin_MZXW6YTB
+             */
+            prefix: string;
+            /** @description The key that it was rotated into. */
+            replaced_by: string | null;
+            revoked_at: string | null;
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * @description Send it as `Authorization: Bearer <secret>`. It is stored nowhere.
+             * @example tocsin_MZXW6YTB_q83vEjRWeJq83vEjRWeJq83vEjRWeJq83vEjRWeJq80
+             */
+            secret: string;
+            /** @example 1 */
+            version: number;
         };
         /** @description A channel as it is answered once, when it is created. */
         NewChannel: {
@@ -1175,11 +1454,52 @@ export interface components {
             /** @enum {string} */
             status: "ready" | "unready";
         };
+        /** @description Why a monitor of a batch was not created. */
+        Refused: {
+            /**
+             * @description Stable, for programs.
+             * @example invalid_input
+             */
+            code: string;
+            /** @example Some values are not valid; errors lists each of them. */
+            detail: string;
+            errors: components["schemas"]["RefusedFault"][];
+            /**
+             * @description The HTTP status that it would have had by itself.
+             * @example 422
+             */
+            status: number;
+        };
+        /** @description One thing wrong in a draft of a batch. */
+        RefusedFault: {
+            /** @example missing_field */
+            code: string;
+            /** @example This field is required. */
+            detail: string;
+            /**
+             * @description JSON pointer into the body of the request.
+             * @example /monitors/1/target
+             */
+            pointer: string;
+        };
         /**
          * @description What a member is; each may do whatever the one before may.
          * @enum {string}
          */
         Role: "viewer" | "editor" | "admin" | "owner";
+        /** @description How a key is replaced. */
+        RotationDraft: {
+            /**
+             * @description How long the old key goes on beside the new one, in seconds.
+             * @default 86400
+             */
+            overlap_seconds?: number;
+        };
+        /**
+         * @description What a key is for. `write` includes `read`, `admin` both; the other two see nothing.
+         * @enum {string}
+         */
+        Scope: "read" | "write" | "admin" | "metrics:write" | "pings:write";
         /**
          * @description What is known of a monitor now. `pending` is a suspicion that the ledger does not know.
          * @enum {string}
@@ -1438,6 +1758,11 @@ export interface components {
          * @example 8d99d727-b8d5-51ad-b053-028417185bdf
          */
         incident_id: string;
+        /**
+         * @description The id of the key.
+         * @example d1525ae5-61a9-5aac-bc21-2aee567d518f
+         */
+        key_id: string;
         /** @description How many rows to answer at most. */
         limit: number;
         /**
@@ -1748,6 +2073,268 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
+        };
+    };
+    list_api_keys: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Only those of this organisation. */
+                org_id?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKeyPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    create_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyDraft"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Location: components["headers"]["Location"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewApiKey"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the key.
+                 * @example d1525ae5-61a9-5aac-bc21-2aee567d518f
+                 */
+                key_id: components["parameters"]["key_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    revoke_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the key.
+                 * @example d1525ae5-61a9-5aac-bc21-2aee567d518f
+                 */
+                key_id: components["parameters"]["key_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    rotate_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the key.
+                 * @example d1525ae5-61a9-5aac-bc21-2aee567d518f
+                 */
+                key_id: components["parameters"]["key_id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotationDraft"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Location: components["headers"]["Location"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewApiKey"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_channels: {
@@ -2472,6 +3059,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Monitor"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    create_monitors: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MonitorBatch"];
+            };
+        };
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchOutcome"];
                 };
             };
             400: components["responses"]["MalformedRequest"];

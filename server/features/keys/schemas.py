@@ -52,8 +52,8 @@ class ApiKey(BaseModel):
 
     id: UUID
     org_id: UUID
-    name: str
-    prefix: str = Field(description="How the key begins: by this you recognise it.")
+    name: str = Field(examples=["Deploys"])
+    prefix: str = Field(description="How the key begins: by this you recognise it.", examples=["tocsin_MZXW6YTB"])
     scopes: list[Scope]
     created_by: UUID
     created_at: datetime
@@ -61,13 +61,16 @@ class ApiKey(BaseModel):
     last_used_at: datetime | None = Field(description="Noted at most once a minute.")
     revoked_at: datetime | None
     replaced_by: UUID | None = Field(description="The key that it was rotated into.")
-    version: int
+    version: int = Field(examples=[1])
 
 
 class NewApiKey(ApiKey):
     """A key as it is shown this once."""
 
-    secret: str = Field(description="Send it as `Authorization: Bearer <secret>`. It is stored nowhere.")
+    secret: str = Field(
+        description="Send it as `Authorization: Bearer <secret>`. It is stored nowhere.",
+        examples=["tocsin_MZXW6YTB_q83vEjRWeJq83vEjRWeJq83vEjRWeJq83vEjRWeJq80"],
+    )
 
 
 class ApiKeyQuery(PageQuery):

@@ -194,24 +194,24 @@ class Monitor(BaseModel):
 class RefusedFault(BaseModel):
     """One thing wrong in a draft of a batch."""
 
-    pointer: str = Field(description="JSON pointer into the body of the request.")
-    code: str
-    detail: str
+    pointer: str = Field(description="JSON pointer into the body of the request.", examples=["/monitors/1/target"])
+    code: str = Field(examples=["missing_field"])
+    detail: str = Field(examples=["This field is required."])
 
 
 class Refused(BaseModel):
     """Why a monitor of a batch was not created."""
 
-    status: int = Field(description="The HTTP status that it would have had by itself.")
-    code: str = Field(description="Stable, for programs.")
-    detail: str
+    status: int = Field(description="The HTTP status that it would have had by itself.", examples=[422])
+    code: str = Field(description="Stable, for programs.", examples=["invalid_input"])
+    detail: str = Field(examples=["Some values are not valid; errors lists each of them."])
     errors: list[RefusedFault]
 
 
 class BatchResult(BaseModel):
     """What became of one draft: the monitor, or why not."""
 
-    index: int = Field(description="Its place in the request, from 0.")
+    index: int = Field(description="Its place in the request, from 0.", examples=[0])
     monitor: Monitor | None
     refused: Refused | None
 
@@ -219,8 +219,8 @@ class BatchResult(BaseModel):
 class BatchOutcome(BaseModel):
     """What became of a batch."""
 
-    created: int
-    refused: int
+    created: int = Field(examples=[1])
+    refused: int = Field(examples=[1])
     results: list[BatchResult] = Field(description="One for each draft, in their order.")
 
 

@@ -48,6 +48,19 @@ _PROBLEM = {
                 },
             },
         },
+        "quota": {
+            "type": "object",
+            "description": "The limit of the organisation's plan that was hit; GET /v1/usage shows all of them.",
+            "required": ["name", "limit"],
+            "properties": {
+                "name": {"type": "string"},
+                "limit": {"type": "integer"},
+                "used": {
+                    "type": "integer",
+                    "description": "How many there are, where the limit is a number.",
+                },
+            },
+        },
     },
 }
 _DESCRIPTION = """\

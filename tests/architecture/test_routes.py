@@ -34,6 +34,13 @@ DELIVERY = {
     "attempts": 0,
     "created_at": MONITOR["created_at"],
 }
+USAGE = {
+    "org_id": MONITOR["org_id"],
+    "plan": "free",
+    "quotas": [{"name": "monitors", "limit": 20, "used": 21}, {"name": "members", "limit": None, "used": 1}],
+    "shortest_interval_seconds": 60,
+    "retention_days": 7,
+}
 
 # (method, path): who may call it, how often it asks Supabase Auth, a body that it takes, and what the database answers,
 # one for each call of it, in turn.
@@ -76,6 +83,7 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/channels/<uuid:channel_id>/test"): (CLOSED, 0, None, [DELIVERY]),
     ("GET", "/v1/deliveries"): (CLOSED, 0, None, [[DELIVERY]]),
     ("POST", "/v1/deliveries/<uuid:delivery_id>/retry"): (CLOSED, 0, None, [DELIVERY]),
+    ("GET", "/v1/usage"): (CLOSED, 0, None, [[USAGE]]),
 }
 OPERATIONS = list(all_operations())
 

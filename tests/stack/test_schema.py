@@ -8,6 +8,7 @@ from tests.stack.sql import refusal, rows, value
 # What a signed-in user may call. `private` ones are what policies, constraints and computed columns are made of.
 FUNCTIONS_OF_USERS = {
     "private.are_status_ranges",
+    "private.count_used",
     "private.last_observation",
     "private.my_orgs",
     "private.rfc3339",
@@ -18,11 +19,13 @@ FUNCTIONS_OF_USERS = {
     "public.monitor_checks",
     "public.monitor_history",
     "public.my_role",
+    "public.organisation_usage",
     "public.rename_organisation",
     "public.retry_delivery",
     "public.test_channel",
 }
 FUNCTIONS_OF_THE_WORKER = {
+    "public.apply_retention",
     "public.claim_deliveries",
     "public.claim_due",
     "public.maintain_check_results",
@@ -40,6 +43,7 @@ TABLES_OF_USERS = {
     "public.memberships": {"SELECT"},
     "public.monitors": {"SELECT", "DELETE"},
     "public.organisations": {"SELECT"},
+    "public.plans": {"SELECT"},
 }
 MONITOR_COLUMNS = {
     "name",

@@ -25,6 +25,7 @@ class Organisation(BaseModel):
     id: UUID
     name: str = Field(description="What people call it.")
     my_role: Role = Field(description="What you are in it.")
+    plan: str = Field(description="What it may have; GET /v1/usage says how much that is.")
     created_at: datetime
     updated_at: datetime = Field(description="When it was last renamed.")
     version: int = Field(description="Raised by each change; the ETag begins with it.")

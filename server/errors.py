@@ -1,8 +1,8 @@
 """The refusals Tocsin knows: raised anywhere, turned into problem+json in one place (`http/problems.py`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Fault:
 class AppError(Exception):
     """A refusal with an HTTP status, a stable `code` and a sentence for the caller.
 
-    `retry_after_seconds` becomes the Retry-After header; `reason` goes to the log only.
+    `retry_after_seconds` becomes the Retry-After header; `reason` goes to the log only. `quota` is the limit of the
+    organisation's plan that was hit: {name, limit}, and `used` where it counts things.
     """
 
     status: ClassVar[int] = 500
@@ -33,6 +34,7 @@ class AppError(Exception):
         faults: Sequence[Fault] = (),
         retry_after_seconds: int | None = None,
         reason: str | None = None,
+        quota: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail or self.default_detail)
         self.detail = detail or self.default_detail
@@ -40,6 +42,7 @@ class AppError(Exception):
         self.faults = tuple(faults)
         self.retry_after_seconds = retry_after_seconds
         self.reason = reason
+        self.quota = quota
 
 
 class MalformedRequest(AppError):

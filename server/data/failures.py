@@ -43,6 +43,7 @@ class UpstreamProblem:
     code: str
     message: str
     details: str
+    hint: str
 
 
 def is_success(status: int, body: bytes) -> bool:
@@ -78,8 +79,8 @@ def read_problem(body: bytes) -> UpstreamProblem:
 def problem_of(found: Any) -> UpstreamProblem:
     """Return a refusal that PostgREST, or a function of ours, spelled as {code, message, details}."""
     if not isinstance(found, dict):
-        return UpstreamProblem("", "", "")
-    return UpstreamProblem(*(str(found.get(name) or "") for name in ("code", "message", "details")))
+        return UpstreamProblem("", "", "", "")
+    return UpstreamProblem(*(str(found.get(name) or "") for name in ("code", "message", "details", "hint")))
 
 
 def is_transient(problem: UpstreamProblem) -> bool:
@@ -118,11 +119,26 @@ def refusal(status: int, problem: UpstreamProblem) -> AppError:
 
 
 def _raised_by_us(status: int, problem: UpstreamProblem, reason: str) -> AppError:
-    """`raise … using errcode = 'PT409'`: the message is our stable code, the detail our text."""
+    """`raise … using errcode = 'PT409'`: the message is our stable code, the detail our text.
+
+    The hint may be a JSON object: `pointer`, the field of the body that is wrong, and `quota`, the limit that was hit.
+    """
     kind = _BY_STATUS.get(status)
     if kind is None:
         return AppError(reason=reason)
-    return kind(problem.details or None, code=problem.message or None, reason=reason)
+    hint = _read_hint(problem)
+    pointer, quota = hint.get("pointer"), hint.get("quota")
+    if kind is InvalidInput and pointer is not None:
+        return InvalidInput(faults=[Fault(pointer, problem.message, problem.details)], reason=reason, quota=quota)
+    return kind(problem.details or None, code=problem.message or None, reason=reason, quota=quota)
+
+
+def _read_hint(problem: UpstreamProblem) -> dict[str, Any]:
+    try:
+        hint = orjson.loads(problem.hint)
+    except orjson.JSONDecodeError:  # words for people, from Postgres itself
+        return {}
+    return hint if isinstance(hint, dict) else {}
 
 
 def _invalid(problem: UpstreamProblem, reason: str) -> InvalidInput:

@@ -35,9 +35,13 @@ class Privileged:
         """Say how attempts ended: {settled}. Repeating it changes nothing."""
         return self._call("settle_deliveries", {"batch": batch})
 
-    def maintain_check_results(self, days_ahead: int, keep_days: int) -> bytes:
-        """Make the partitions of the days to come and drop those past their retention: the number dropped."""
-        return self._call("maintain_check_results", {"days_ahead": days_ahead, "keep_days": keep_days})
+    def maintain_check_results(self, days_ahead: int) -> bytes:
+        """Make the partitions of the days to come and drop those that no plan keeps any longer: the number dropped."""
+        return self._call("maintain_check_results", {"days_ahead": days_ahead})
+
+    def apply_retention(self, max_rows: int) -> bytes:
+        """Delete some of the results that have passed their own plan's retention: {deleted, done}."""
+        return self._call("apply_retention", {"max_rows": max_rows})
 
     def forget_answers(self, max_rows: int) -> bytes:
         """Forget what was kept for idempotency keys of more than 24 hours ago: how many."""

@@ -32,6 +32,16 @@ PROBLEM = {
                 },
             },
         },
+        "quota": {
+            "type": "object",
+            "description": "The limit of the organisation's plan that was hit; GET /v1/usage shows all of them.",
+            "required": ["name", "limit"],
+            "properties": {
+                "name": {"type": "string"},
+                "limit": {"type": "integer"},
+                "used": {"type": "integer", "description": "How many there are, where the limit is a number."},
+            },
+        },
     },
 }
 AN_ETAG = '"3.c2a1f0b4d7e9856301"'

@@ -47,6 +47,8 @@ def problem(error: AppError, request_id: str) -> dict[str, Any]:
         document["errors"] = [
             {"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults[:MOST_FAULTS_SHOWN]
         ]
+    if error.quota:
+        document["quota"] = error.quota
     return document
 
 

@@ -28,7 +28,7 @@ log = logging.getLogger("tocsin.worker")
 
 MAINTENANCE_SECONDS = 3600
 PARTITION_DAYS_AHEAD = 7
-RESULT_RETENTION_DAYS = 30
+RETENTION_CHUNK_ROWS = 20_000  # a few hundred milliseconds of deleting
 # A check may take 60 s; whoever stops us waits less. What is cut off here is taken over when its lease runs out.
 SHUTDOWN_SECONDS = 8
 STORE_THREADS = 4
@@ -88,9 +88,11 @@ async def _work(checking: Checking, delivering: Delivering, maintenance: Any, st
 async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
-            await in_thread(store.maintain, PARTITION_DAYS_AHEAD, RESULT_RETENTION_DAYS)
+            await in_thread(store.maintain, PARTITION_DAYS_AHEAD)
+            while not await in_thread(store.apply_retention, RETENTION_CHUNK_ROWS) and not stopping.is_set():
+                pass
         except AppError as error:
-            log.warning("cannot maintain partitions", extra={"reason": error.reason})
+            log.warning("cannot maintain check results", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
 
 

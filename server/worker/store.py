@@ -112,6 +112,10 @@ class _Settled(BaseModel):
     settled: int
 
 
+class _Applied(BaseModel):
+    done: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What was claimed, and the database's time."""
@@ -167,11 +171,15 @@ class WorkerStore:
         ]
         _read(_Settled, self._privileged.settle_deliveries(items))
 
-    def maintain(self, days_ahead: int, keep_days: int) -> None:
-        """Make the partitions of the days to come, drop those past their retention, forget old answers."""
-        self._privileged.maintain_check_results(days_ahead, keep_days)
+    def maintain(self, days_ahead: int) -> None:
+        """Make the partitions of the days to come, drop those that no plan keeps any longer, forget old answers."""
+        self._privileged.maintain_check_results(days_ahead)
         while int(self._privileged.forget_answers(MAX_FORGOTTEN)) == MAX_FORGOTTEN:
             pass
+
+    def apply_retention(self, max_rows: int) -> bool:
+        """Delete some of the results that have passed their own plan's retention; return whether that was all."""
+        return _read(_Applied, self._privileged.apply_retention(max_rows)).done
 
     def result_item(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict, now: datetime) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again after `now`."""

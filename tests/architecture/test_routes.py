@@ -34,6 +34,13 @@ DELIVERY = {
     "attempts": 0,
     "created_at": MONITOR["created_at"],
 }
+USAGE = {
+    "org_id": MONITOR["org_id"],
+    "plan": "free",
+    "quotas": [{"name": "monitors", "limit": 20, "used": 21}, {"name": "members", "limit": None, "used": 1}],
+    "shortest_interval_seconds": 60,
+    "retention_days": 7,
+}
 
 # (method, path): who may call it, how often it asks Supabase Auth, a body that it takes, and what the database answers,
 # one for each call of it, in turn.
@@ -87,6 +94,7 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("GET", "/v1/api-keys/<uuid:key_id>"): (CLOSED, 0, None, [[API_KEY]]),
     ("POST", "/v1/api-keys/<uuid:key_id>/rotate"): (CLOSED, 1, {}, [API_KEY]),
     ("DELETE", "/v1/api-keys/<uuid:key_id>"): (CLOSED, 0, None, [API_KEY]),
+    ("GET", "/v1/usage"): (CLOSED, 0, None, [[USAGE]]),
 }
 OPERATIONS = list(all_operations())
 

@@ -207,7 +207,7 @@ ANYTHING = st.recursive(
 )
 
 
-ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme"}
+ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme", "plan": "free"}
 CHANNEL = {**MONITOR_FOR_WRITING, "kind": "webhook", "url": "https://example.com/"}
 INCIDENT = {
     **dict.fromkeys(("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution")),

@@ -26,6 +26,7 @@ from server.features.monitors import store as monitors
 from server.features.monitors.rules import State
 from server.features.orgs import store as orgs
 from server.features.uptime import store as uptime
+from server.features.usage import store as usage
 from server.http.pagination import PageQuery
 from tests.http.conftest import ORG_ID, FakeUpstream
 from tests.http.test_queries import ID, POSITION, database
@@ -250,6 +251,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
             "to_at": "2026-01-02T03:04:05.600000+00:00",
         },
     ),
+    usage.read: ((ORG,), {}, "POST", "rpc/organisation_usage", {}, {"org_id": ORG_ID}),
     read_memberships: (
         (str(ID),),
         {},

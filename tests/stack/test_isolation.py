@@ -73,6 +73,7 @@ CASES = {
     "rename_org": Case(ORG, {"name": "taken over"}),
     "delete_org": Case(ORG),
     "read_me": Case(),
+    "read_usage": Case(ORG),
 }
 LISTS = [name for name, operation in CLOSED.items() if operation.list_of and "<" not in operation.path]
 

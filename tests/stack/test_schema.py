@@ -12,6 +12,7 @@ FUNCTIONS_OF_ALL = {
     "private.are_status_ranges",
     "private.given_answer",
     "private.keep_answer",
+    "private.count_used",
     "private.last_observation",
     "private.my_orgs",
     "private.my_role_in",
@@ -28,6 +29,7 @@ FUNCTIONS_OF_ALL = {
     "public.my_role",
     "public.once",
     "public.recall_answer",
+    "public.organisation_usage",
     "public.rename_organisation",
     "public.retry_delivery",
     "public.set_monitor_paused",
@@ -44,6 +46,7 @@ FUNCTIONS_OF_USERS = FUNCTIONS_OF_ALL | {
 # API keys come in as anon.
 FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key"}
 FUNCTIONS_OF_THE_WORKER = {
+    "public.apply_retention",
     "public.claim_deliveries",
     "public.claim_due",
     "public.forget_answers",
@@ -62,6 +65,7 @@ TABLES_OF_USERS = {
     "public.memberships": {"SELECT"},
     "public.monitors": {"SELECT", "DELETE"},
     "public.organisations": {"SELECT"},
+    "public.plans": {"SELECT"},
 }
 MONITOR_COLUMNS = {
     "name",

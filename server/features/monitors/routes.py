@@ -31,6 +31,7 @@ from server.features.monitors.schemas import (
     MonitorSettings,
     Preview,
     PreviewDraft,
+    QuotaHit,
     Refused,
     RefusedFault,
 )
@@ -217,13 +218,16 @@ def _read_drafts(call: Call, body: MonitorBatch) -> tuple[dict[int, MonitorSetti
 
 def _batch_result(index: int, row: dict[str, Any]) -> BatchResult:
     if "refused" in row:
-        return _refused_result(index, refusal_within(problem_of(row["refused"])))
+        return _refused_result(index, refusal_within(problem_of(row["refused"])), f"/monitors/{index}")
     return BatchResult(index=index, monitor=Monitor.model_validate(row["monitor"]), refused=None)
 
 
-def _refused_result(index: int, refusal: AppError) -> BatchResult:
-    faults = [RefusedFault(pointer=f.pointer, code=f.code, detail=f.detail) for f in refusal.faults]
-    refused = Refused(status=refusal.status, code=refusal.code, detail=refusal.detail, errors=faults)
+def _refused_result(index: int, refusal: AppError, pointer: str = "") -> BatchResult:
+    faults = [RefusedFault(pointer=pointer + f.pointer, code=f.code, detail=f.detail) for f in refusal.faults]
+    quota = QuotaHit(**refusal.quota) if refusal.quota else None
+    refused = Refused(
+        status=refusal.status, code=refusal.code, detail=refusal.detail, errors=faults, quota=quota
+    )
     return BatchResult(index=index, monitor=None, refused=refused)
 
 

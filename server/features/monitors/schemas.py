@@ -199,6 +199,14 @@ class RefusedFault(BaseModel):
     detail: str = Field(examples=["This field is required."])
 
 
+class QuotaHit(BaseModel):
+    """The limit of the organisation's plan that was hit."""
+
+    name: str = Field(examples=["monitors"])
+    limit: int = Field(examples=[20])
+    used: int | None = Field(None, description="How many there are, where the limit is a number.", examples=[20])
+
+
 class Refused(BaseModel):
     """Why a monitor of a batch was not created."""
 
@@ -206,6 +214,7 @@ class Refused(BaseModel):
     code: str = Field(description="Stable, for programs.", examples=["invalid_input"])
     detail: str = Field(examples=["Some values are not valid; errors lists each of them."])
     errors: list[RefusedFault]
+    quota: QuotaHit | None
 
 
 class BatchResult(BaseModel):

@@ -25,6 +25,7 @@ class Organisation(BaseModel):
     id: UUID
     name: str = Field(description="What people call it.", examples=["Acme"])
     my_role: Role = Field(description="What you are in it.", examples=["owner"])
+    plan: str = Field(description="What it may have; GET /v1/usage says how much that is.", examples=["standard"])
     created_at: datetime
     updated_at: datetime = Field(description="When it was last renamed.")
     version: int = Field(description="Raised by each change; the ETag begins with it.")

@@ -6,7 +6,7 @@ from server.data.clients import Database
 from server.data.queries import call, table
 from server.http.pagination import PageQuery, paged
 
-COLUMNS = ("id", "name", "my_role", "created_at", "updated_at", "version")
+COLUMNS = ("id", "name", "my_role", "plan", "created_at", "updated_at", "version")
 
 
 def create(database: Database, name: str) -> bytes:

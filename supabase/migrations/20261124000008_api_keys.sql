@@ -22,7 +22,8 @@ create table public.api_keys (
   expires_at timestamptz,
   last_used_at timestamptz,
   revoked_at timestamptz,
-  replaced_by uuid references public.api_keys (id) on delete set null,
+  -- Checked at the end: a key is said to be replaced before its successor is there, and so leaves it its place.
+  replaced_by uuid references public.api_keys (id) on delete set null deferrable initially deferred,
   version integer not null default 1
 );
 create index api_keys_by_organisation on public.api_keys (org_id, created_at desc, id desc);
@@ -316,6 +317,7 @@ as $$
 declare
   old_key public.api_keys;
   created public.api_keys;
+  successor_id constant uuid := gen_random_uuid();
 begin
   select * into old_key from public.api_keys k where k.id = rotate_api_key.key_id for update;
   perform private.require_person_as(old_key.org_id, 'admin');
@@ -323,14 +325,14 @@ begin
     raise exception 'api_key_ended' using errcode = 'PT409',
       detail = 'The key has been revoked, has run out or was rotated before. Create a new one.';
   end if;
-  insert into public.api_keys (org_id, name, prefix, secret_hash, scopes, expires_at)
-  values (old_key.org_id, old_key.name, rotate_api_key.prefix, rotate_api_key.secret_hash, old_key.scopes,
-    now() + (old_key.expires_at - old_key.created_at))
-  returning * into created;
   update public.api_keys k
-  set replaced_by = created.id, version = k.version + 1,
+  set replaced_by = successor_id, version = k.version + 1,
       expires_at = least(k.expires_at, now() + make_interval(secs => overlap_seconds))
   where k.id = old_key.id;
+  insert into public.api_keys (id, org_id, name, prefix, secret_hash, scopes, expires_at)
+  values (successor_id, old_key.org_id, old_key.name, rotate_api_key.prefix, rotate_api_key.secret_hash, old_key.scopes,
+    now() + (old_key.expires_at - old_key.created_at))
+  returning * into created;
   return private.shown_key(created);
 end
 $$;

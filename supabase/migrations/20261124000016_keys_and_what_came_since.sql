@@ -5,7 +5,8 @@ grant select on public.plans to anon;
 alter policy "everybody sees what plans there are" on public.plans to authenticated, anon;
 grant execute on function private.count_used(uuid, text), public.organisation_usage(uuid) to anon;
 
--- As before, with keys that stand.
+-- As before, with keys that stand; one that was rotated gives its place to its successor. With its owner's rights, since
+-- keys are hidden from most members: it is asked by triggers, and of organisations that the caller sees.
 create or replace function private.count_used(of_org uuid, quota text) returns integer
 language sql stable security definer
 set search_path = ''
@@ -16,8 +17,36 @@ as $$
     when 'channels' then (select count(*) from public.channels c where c.org_id = of_org)
     when 'api_keys' then (
       select count(*) from public.api_keys k
-      where k.org_id = of_org and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+      where k.org_id = of_org and k.revoked_at is null and k.replaced_by is null
+        and (k.expires_at is null or k.expires_at > now())
     )
   end::integer
-  where private.my_role_in(of_org) is not null
+$$;
+create trigger enforce_quota after insert on public.api_keys
+  referencing new table as added_rows for each statement execute function private.enforce_quota('api_keys');
+
+-- As before, with keys.
+create or replace function public.organisation_usage(org_id uuid default null) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'org_id', o.id,
+    'plan', p.name,
+    'quotas', jsonb_build_array(
+      jsonb_build_object('name', 'monitors', 'limit', p.monitors, 'used', private.count_used(o.id, 'monitors')),
+      jsonb_build_object('name', 'members', 'limit', p.members, 'used', private.count_used(o.id, 'members')),
+      jsonb_build_object('name', 'channels', 'limit', p.channels, 'used', private.count_used(o.id, 'channels')),
+      jsonb_build_object('name', 'api_keys', 'limit', p.api_keys, 'used', private.count_used(o.id, 'api_keys'))
+    ),
+    'shortest_interval_seconds', p.shortest_interval_seconds,
+    'retention_days', p.retention_days
+  )), '[]'::jsonb)
+  from (
+    select o.id, o.plan
+    from public.organisations o
+    where organisation_usage.org_id is null or o.id = organisation_usage.org_id
+    limit 2
+  ) o
+  join public.plans p on p.name = o.plan
 $$;

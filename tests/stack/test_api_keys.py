@@ -191,3 +191,19 @@ def test_a_users_token_beside_a_key_is_the_user(scene: Scene, own_supabase: Embe
     }
     url = f"{own_supabase.url}/rest/v1/organisations?select=id"
     assert requests.get(url, headers=headers, timeout=30).json() == []
+
+
+def test_a_plan_limits_keys_and_a_rotation_takes_no_further_place(
+    quiet_api: Api, own_supabase: EmbeddedSupabase, connection: psycopg.Connection
+):
+    owner = quiet_api.as_user(sign_up_at(own_supabase).access_token)
+    org_id = owner.ask("POST", "/v1/orgs", json={"name": "Small"})["id"]
+    connection.execute("update organisations set plan = 'free' where id = %s", [org_id])
+    first, second = make_key(owner, "read"), make_key(owner, "read")
+    refused = owner.send("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})
+    assert (refused.status_code, refused.json()["quota"]) == (403, {"name": "api_keys", "limit": 2, "used": 2})
+    owner.ask("POST", f"/v1/api-keys/{first['id']}/rotate", json={})
+    owner.ask("DELETE", f"/v1/api-keys/{second['id']}")
+    make_key(owner, "read")
+    (used,) = [each for each in owner.ask("GET", "/v1/usage")["quotas"] if each["name"] == "api_keys"]
+    assert used == {"name": "api_keys", "limit": 2, "used": 2}

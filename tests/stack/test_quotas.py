@@ -300,6 +300,7 @@ def test_usage_shows_each_limit_and_what_is_used(connection: psycopg.Connection,
             {"name": "monitors", "limit": 20, "used": 1},
             {"name": "members", "limit": 3, "used": 1},
             {"name": "channels", "limit": 3, "used": 0},
+            {"name": "api_keys", "limit": 2, "used": 0},
         ],
         "shortest_interval_seconds": 60,
         "retention_days": 7,
@@ -313,7 +314,7 @@ def test_usage_shows_each_limit_and_what_is_used(connection: psycopg.Connection,
 
 
 def test_every_member_sees_the_whole_usage_and_a_stranger_none(connection: psycopg.Connection, world: World):
-    for who, expected in (("owner", [1, 4, 1]), ("viewer", [1, 4, 1]), ("stranger", None)):
+    for who, expected in (("owner", [1, 4, 1, 0]), ("viewer", [1, 4, 1, 0]), ("stranger", None)):
         with acting_as(connection, world.people[who]):
             found = value(connection, "select organisation_usage(%s)", [world.org_id])
         assert ([quota["used"] for quota in found[0]["quotas"]] if found else None) == expected, who

@@ -225,9 +225,7 @@ def _batch_result(index: int, row: dict[str, Any]) -> BatchResult:
 def _refused_result(index: int, refusal: AppError, pointer: str = "") -> BatchResult:
     faults = [RefusedFault(pointer=pointer + f.pointer, code=f.code, detail=f.detail) for f in refusal.faults]
     quota = QuotaHit(**refusal.quota) if refusal.quota else None
-    refused = Refused(
-        status=refusal.status, code=refusal.code, detail=refusal.detail, errors=faults, quota=quota
-    )
+    refused = Refused(status=refusal.status, code=refusal.code, detail=refusal.detail, errors=faults, quota=quota)
     return BatchResult(index=index, monitor=None, refused=refused)
 
 

@@ -1,6 +1,6 @@
 """The refusals Tocsin knows: raised anywhere, turned into problem+json in one place (`http/problems.py`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,8 @@ class Fault:
 class AppError(Exception):
     """A refusal with an HTTP status, a stable `code` and a sentence for the caller.
 
-    `retry_after_seconds` becomes the Retry-After header; `reason` goes to the log only.
+    `retry_after_seconds` becomes the Retry-After header; `members` join the problem document (RFC 9457, 3.2); `reason`
+    goes to the log only.
     """
 
     status: ClassVar[int] = 500
@@ -32,6 +33,7 @@ class AppError(Exception):
         code: str | None = None,
         faults: Sequence[Fault] = (),
         retry_after_seconds: int | None = None,
+        members: Mapping[str, object] | None = None,
         reason: str | None = None,
     ) -> None:
         super().__init__(detail or self.default_detail)
@@ -39,6 +41,7 @@ class AppError(Exception):
         self.code = code or self.default_code
         self.faults = tuple(faults)
         self.retry_after_seconds = retry_after_seconds
+        self.members = dict(members or {})
         self.reason = reason
 
 
@@ -122,7 +125,7 @@ class InvalidInput(AppError):
 
 
 class RateLimited(AppError):
-    """Too much at once: 429."""
+    """Too much at once: 429. The member `policy` names the limit that was hit."""
 
     status, title = 429, "Too many requests"
     default_code, default_detail = "rate_limited", "Too many requests. Wait for Retry-After."

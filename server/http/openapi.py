@@ -13,6 +13,7 @@ from server.errors import (
     InvalidInput,
     MalformedRequest,
     NotAcceptable,
+    RateLimited,
     TimedOut,
     Unauthenticated,
     Unavailable,
@@ -35,6 +36,7 @@ _PROBLEM = {
         "detail": {"type": "string", "description": "One sentence for people."},
         "code": {"type": "string", "description": "Stable, for programs."},
         "request_id": {"type": "string", "description": "Finds the request in the logs."},
+        "policy": {"type": "string", "description": "With 429: the limit that was hit, as RateLimit-Policy names it."},
         "errors": {
             "type": "array",
             "description": "Every fault of the input at once.",
@@ -50,13 +52,24 @@ _PROBLEM = {
         },
     },
 }
+_RATE_LIMITS_DESCRIBED = {
+    "RateLimit": {
+        "description": 'What is left of the limit, and for how many seconds: `"ordinary";r=1199;t=42`.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": 'The limit that it counted under, its quota, its window in seconds: `"ordinary";q=1200;w=60`.',
+        "schema": {"type": "string"},
+    },
+}
+_RATE_LIMIT_HEADERS = {name: {"$ref": f"#/components/headers/{name}"} for name in _RATE_LIMITS_DESCRIBED}
 _DESCRIPTION = """\
 Uptime monitoring for Supabase projects. Sign in with Supabase Auth (supabase-js, -swift, -kotlin, -flutter) and send
 the access token: `Authorization: Bearer <access_token>`. Row-level security decides what you see.
 
 Times are RFC 3339 in UTC. Lists answer `{"data": [...], "next_cursor": ...}`: pass `next_cursor` as `cursor` for the
 next page. Every GET has an `ETag` and answers 304 to `If-None-Match`; `If-Match` guards a change. Unknown fields are
-refused.
+refused. Each caller's requests are limited: `RateLimit` says what is left, and a 429 when to come again.
 """
 
 
@@ -88,6 +101,7 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
                     "description": "The access token of a Supabase Auth session.",
                 }
             },
+            "headers": _RATE_LIMITS_DESCRIBED,
             "schemas": schemas,
         },
     }
@@ -165,17 +179,21 @@ def _responses(operation: Operation) -> dict[str, Any]:
         responses["304"] = {"description": "What you hold still stands."}
     for refusal in sorted(set(_refusals(operation)), key=lambda kind: kind.status):
         responses[str(refusal.status)] = _refusal(refusal)
+    if operation.limit is not None:
+        for described in responses.values():
+            described["headers"] = {**described.get("headers", {}), **_RATE_LIMIT_HEADERS}
     return responses
 
 
 def _refusals(operation: Operation) -> Iterable[type[AppError]]:
     yield from operation.refusals
-    yield NotAcceptable
-    yield InvalidInput
+    yield from (MalformedRequest, NotAcceptable, InvalidInput)
+    if operation.limit is not None:
+        yield RateLimited
     if not operation.is_public:
         yield from (Unauthenticated, Unavailable, TimedOut)
     if operation.body:
-        yield from (MalformedRequest, UnsupportedMediaType, BodyTooLarge)
+        yield from (UnsupportedMediaType, BodyTooLarge)
 
 
 def _refusal(kind: type[AppError]) -> dict[str, Any]:
@@ -185,7 +203,7 @@ def _refusal(kind: type[AppError]) -> dict[str, Any]:
     }
     if kind is Unauthenticated:
         described["headers"] = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
-    if issubclass(kind, Unavailable):
+    if issubclass(kind, (RateLimited, Unavailable)):
         described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return described
 

@@ -42,6 +42,7 @@ def problem(error: AppError, request_id: str) -> dict[str, Any]:
         "detail": error.detail,
         "code": error.code,
         "request_id": request_id,
+        **error.members,
     }
     if error.faults:
         document["errors"] = [

@@ -7,7 +7,7 @@ time the route's entry in the OpenAPI document and in the tests' inventory. A ro
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from flask import Flask, request
 from prometheus_client import CollectorRegistry
@@ -15,10 +15,12 @@ from pydantic import BaseModel
 
 from server.data.auth_api import AuthApi
 from server.data.clients import Database, Supabase
+from server.data.counters import SharedCounters
 from server.data.jwks import JwksSnapshot
 from server.egress import Egress
-from server.errors import AppError, NotAcceptable
-from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body
+from server.errors import AppError, NotAcceptable, Unauthenticated
+from server.http.limits import Limiter, Tier, principal_key
+from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body, refuse_credentials
 from server.http.replies import JSON, Reply, etag, expected_version, matches
 from server.http.tokens import Claims, Verifier, bearer_token
 from server.http.wsgi import Answer
@@ -37,6 +39,8 @@ class Services:
     auth_api: AuthApi
     jwks: JwksSnapshot | None
     egress: Egress
+    limits: Limiter
+    redis: SharedCounters | None
     metrics: CollectorRegistry
     openapi_document: bytes
 
@@ -67,6 +71,7 @@ class Operation:
     list_of: type[BaseModel] | None
     refusals: tuple[type[AppError], ...]
     content_type: str
+    limit: Tier | None
 
     @property
     def name(self) -> str:
@@ -76,7 +81,18 @@ class Operation:
     @property
     def is_public(self) -> bool:
         """True where nobody is asked who they are."""
-        return getattr(self.handler, "__public__", False)
+        return is_public(self.handler)
+
+
+def _tier_of(method: str, handler: Callable[..., Reply]) -> Tier:
+    if is_public(handler):
+        return "public"
+    return "ordinary" if method == "GET" else "write"
+
+
+def is_public(handler: Callable[..., Reply]) -> bool:
+    """Tell whether a handler was declared `@public`."""
+    return getattr(handler, "__public__", False)
 
 
 def public(handler: Handler) -> Handler:
@@ -104,13 +120,19 @@ class Feature:
         list_of: type[BaseModel] | None = None,
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
+        limit: Tier | Literal["by kind"] | None = "by kind",
     ) -> Callable[[Handler], Handler]:
-        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers."""
+        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
+
+        `limit` is the tier that it counts under; left out: `public`, `ordinary` or `write`, by what the route is. None:
+        it is not limited.
+        """
 
         def declare(handler: Handler) -> Handler:
+            tier = _tier_of(method, handler) if limit == "by kind" else limit
             self.operations.append(
                 Operation(
-                    method, path, handler, self.tag, status, body, query, answers, list_of, refusals, content_type
+                    method, path, handler, self.tag, status, body, query, answers, list_of, refusals, content_type, tier
                 )
             )
             return handler
@@ -126,15 +148,22 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
 
 def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
-    verify, as_user = services.verifier.verify, services.supabase.as_user
+    verify, as_user, limits = services.verifier.verify, services.supabase.as_user, services.limits
     writes = operation.method != "GET"
 
     def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
-        token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
-        claims = verify(token, time.time())
+        if environ["QUERY_STRING"]:
+            refuse_credentials(request.args)
+        try:
+            token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
+            claims = verify(token, time.time())
+        except Unauthenticated:
+            limits.admit_address(environ, "attempts")
+            raise
         environ["tocsin.user_id"] = claims.user_id
+        limits.admit(environ, operation.limit, principal_key(claims))
         _require_acceptable(operation, environ)
         given = read_input(environ)
         version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
@@ -150,6 +179,9 @@ def _public_view(operation: Operation, services: Services) -> Callable[..., Answ
     def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
+        if environ["QUERY_STRING"]:
+            refuse_credentials(request.args)
+        services.limits.admit_address(environ, operation.limit)
         _require_acceptable(operation, environ)
         return respond(handler(services, **path, **read_input(environ)), environ)
 

@@ -112,7 +112,9 @@ def resume_monitor(call: Call, monitor_id: UUID) -> Reply:
     return _updated(call, monitor_id, {"paused": False})
 
 
-@feature.route("POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden, RateLimited))
+@feature.route(
+    "POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden,), limit="costly"
+)
 def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
     """Run a check once, now, from the API's own network, and save nothing."""
     if not may_found(is_anonymous=call.user.is_anonymous):

@@ -254,6 +254,17 @@ def test_several_processes_count_together(tmp_path: Path):
     assert not list(tmp_path.glob("tocsin-metrics-*")), "what processes share goes when they do"
 
 
+def test_whom_the_last_proxy_heard_counts_in_whichever_line_it_wrote_it(tmp_path: Path):
+    with serve(tmp_path, TRUSTED_PROXIES="1", RATE_LIMITS="public=1/day") as served:
+
+        def ask(*forwarded_for: bytes) -> int:
+            lines = (b"X-Forwarded-For: " + line for line in forwarded_for)
+            return served.say(b"GET /openapi.json HTTP/1.1", *lines).status
+
+        assert [ask(b"192.0.2.1"), ask(b"192.0.2.1")] == [200, 429]
+        assert [ask(b"198.51.100.1", b"192.0.2.1"), ask(b"192.0.2.1", b"192.0.2.2")] == [429, 200]
+
+
 @pytest.mark.parametrize("attempt", range(4))
 def test_told_to_stop_while_a_process_still_starts_it_stops(tmp_path: Path, attempt: int):
     with serve(tmp_path, WEB_CONCURRENCY="2") as served:  # as soon as the first of them answers

@@ -71,7 +71,7 @@ class SharedCounters:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        pool = ConnectionPool.from_url(
+        self._connections = ConnectionPool.from_url(
             url,
             socket_timeout=STEP_SECONDS,
             socket_connect_timeout=STEP_SECONDS,
@@ -79,19 +79,19 @@ class SharedCounters:
             protocol=2,  # and no driver's name: a connection that opens asks nothing that nobody needs
             driver_info=None,
         )
-        self._redis = RedisStorage(url, connection_pool=pool, key_prefix="tocsin:limits")
+        self._redis = RedisStorage(url, connection_pool=self._connections, key_prefix="tocsin:limits")
         self._away = (RedisError, OSError, ValueError)  # the last: something answers, and not with a number
         self._memory = MemoryCounters()
         self._clock = clock
         self._lock = threading.Lock()
-        self._is_up = False
+        self._is_up: bool | None = None  # until it was looked at
         self._look_at = clock()
         self._is_looking = False
 
     @property
     def is_up(self) -> bool:
         """True while it counts in Redis."""
-        return self._is_up
+        return bool(self._is_up)
 
     def add(self, key: str, window: int, window_seconds: int) -> int:
         """Count one more; never fails."""
@@ -120,7 +120,9 @@ class SharedCounters:
         with self._lock:
             was_up, self._is_up = self._is_up, False
             self._look_at = self._clock() + LOOK_AGAIN_SECONDS
-        if was_up:  # the class alone: the message may hold the address
+        # The others may be as dead, and each would cost a request its patience, and Redis two more seconds.
+        self._connections.disconnect(inuse_connections=False)
+        if was_up is not False:  # the class alone: the message may hold the address
             log.warning("redis is away, limits are counted in memory", extra={"error": type(error).__name__})
 
     def _look_when_due(self) -> None:

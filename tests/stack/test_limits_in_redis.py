@@ -33,7 +33,7 @@ class Impostor:
     def __init__(self) -> None:
         self.asked = 0
         self.treat: Callable[[socket.socket], None] = count_well
-        self._open: list[socket.socket] = []
+        self.open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -42,7 +42,7 @@ class Impostor:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
-                self._open.append(connection)
+                self.open.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -53,7 +53,7 @@ class Impostor:
 
     def close(self) -> None:
         """Stop."""
-        for each in (self._listener, *self._open):
+        for each in (self._listener, *self.open):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
@@ -124,6 +124,42 @@ def test_a_redis_that_fails_is_asked_once_and_not_again_by_any_request(impostor:
     impostor.treat = count_well
     clock.now += LOOK_AGAIN_SECONDS
     eventually(lambda: counters.add("x", 7, 60) == 1, "it does not come back")
+
+
+def test_connections_that_died_in_silence_are_all_given_up_at_once(impostor: Impostor):
+    clock, together = Clock(), threading.Barrier(8)
+    counters = SharedCounters(f"{impostor.url}?socket_timeout=1", clock)
+    eventually(counters.look, "it does not count")
+
+    def count_together(connection: socket.socket) -> None:
+        together.wait(10)
+        count_well(connection)
+
+    def add_from_eight_threads() -> None:
+        threads = [threading.Thread(target=counters.add, args=("x", 7, 60)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    impostor.treat = count_together
+    add_from_eight_threads()
+    dead = set(impostor.open)
+    assert len(dead) == 8
+    impostor.treat = lambda connection: None if connection in dead else count_well(connection)
+    assert counters.look() is False
+    assert counters.look()
+    impostor.treat = lambda connection: None if connection in dead else count_together(connection)
+    add_from_eight_threads()
+    assert counters.is_up
+
+
+def test_a_redis_that_never_answered_is_said_once_to_be_away_and_its_address_is_not(caplog):
+    clock = Clock()
+    counters = SharedCounters("redis://:hush@127.0.0.1:1/0", clock)
+    assert [counters.look() for _ in range(3)] == [False] * 3
+    assert [record.getMessage() for record in caplog.records] == ["redis is away, limits are counted in memory"]
+    assert "hush" not in caplog.text
 
 
 def test_two_processes_count_together(redis_server: RedisServer, tmp_path: Path):

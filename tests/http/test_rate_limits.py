@@ -1,9 +1,11 @@
 """How many requests somebody may make, and what the answers say of it: the same in memory and in Redis."""
 
 import re
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -49,19 +51,32 @@ def passed(standing: Standing) -> bool:
     return standing.remaining >= 0
 
 
-def test_of_many_at_once_exactly_as_many_pass_as_may(limiter):
-    together, let_through = threading.Barrier(THREADS), Counter[int]()
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless_threads")
+def test_of_many_at_once_exactly_as_many_pass_as_may(counters, clock):
+    limiter = Limiter({"ordinary": Rate(20, 60)}, counters, clock, 0)
+    together, users = threading.Barrier(THREADS), range(100)
+    let_through = [[0] * THREADS for _ in users]
 
     def ask(number: int) -> None:
-        together.wait()
-        let_through[number] = sum(passed(limiter.take("ordinary", "somebody")) for _ in range(20))
+        for user in users:
+            together.wait()
+            let_through[user][number] = passed(limiter.take("ordinary", f"user {user}"))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert let_through.total() == 500
+    assert [sum(each) for each in let_through] == [20] * len(users)
 
 
 def test_a_window_ends_when_it_says_so_and_not_a_second_before(limiter, clock):

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import pkgutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -15,11 +15,13 @@ from server import features
 from server.data.api_keys import KeyRing
 from server.data.auth_api import AuthApi
 from server.data.clients import Supabase
+from server.data.counters import MemoryCounters, SharedCounters
 from server.data.jwks import JWKS_PATH, JwksSnapshot, fetch_jwks
 from server.data.transport import UpstreamSession
 from server.egress import Egress
 from server.http import openapi, problems
 from server.http.envelope import Envelope
+from server.http.limits import Limiter
 from server.http.metrics import RequestMetrics
 from server.http.principals import Door
 from server.http.routing import Operation, Services, register
@@ -29,15 +31,17 @@ from server.logs import AccessLog, configure_logs
 from server.settings import Settings, load_settings
 
 
-def create_app(settings: Settings | None = None, session: UpstreamSession | None = None) -> Api:
+def create_app(
+    settings: Settings | None = None, session: UpstreamSession | None = None, clock: Callable[[], float] = time.time
+) -> Api:
     """Build the API. `session` is the pool of connections to Supabase; tests hand in one that answers from memory.
 
-    Raises SettingsError.
+    `clock` gives the Unix seconds by which limits are counted. Raises SettingsError.
     """
     settings = settings or load_settings()
     configure_logs(settings.log_level)
     operations = list(all_operations())
-    services = _services(settings, session or UpstreamSession(), operations)
+    services = _services(settings, session or UpstreamSession(), operations, clock)
     app = Api(__name__, static_folder=None)
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
@@ -58,7 +62,9 @@ def all_operations() -> Iterator[Operation]:
             yield from importlib.import_module(name).feature.operations
 
 
-def _services(settings: Settings, session: UpstreamSession, operations: list[Operation]) -> Services:
+def _services(
+    settings: Settings, session: UpstreamSession, operations: list[Operation], clock: Callable[[], float]
+) -> Services:
     secret = settings.supabase_jwt_secret
     policy = TokenPolicy(
         issuer=settings.supabase_jwt_issuer,
@@ -70,6 +76,7 @@ def _services(settings: Settings, session: UpstreamSession, operations: list[Ope
     jwks = JwksSnapshot(partial(fetch_jwks, settings.supabase_url + JWKS_PATH), time.monotonic)
     jwks.warm()
     supabase = Supabase(session, settings.supabase_url, settings.supabase_publishable_key)
+    redis = SharedCounters(settings.redis_url, time.monotonic) if settings.redis_url else None
     return Services(
         settings=settings,
         supabase=supabase,
@@ -77,6 +84,8 @@ def _services(settings: Settings, session: UpstreamSession, operations: list[Ope
         auth_api=AuthApi(settings.supabase_url, settings.supabase_publishable_key),
         jwks=jwks,
         egress=Egress(settings.private_targets),
+        limits=Limiter(settings.rate_limits, redis or MemoryCounters(), clock, settings.trusted_proxies),
+        redis=redis,
         metrics=CollectorRegistry(),
         openapi_document=orjson.dumps(openapi.document(operations, _version())),
     )

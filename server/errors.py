@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Fault:
 class AppError(Exception):
     """A refusal with an HTTP status, a stable `code` and a sentence for the caller.
 
-    `retry_after_seconds` becomes the Retry-After header; `reason` goes to the log only. `quota` is the limit of the
-    organisation's plan that was hit: {name, limit}, and `used` where it counts things.
+    `retry_after_seconds` becomes the Retry-After header; `members` join the problem document (RFC 9457, 3.2), such as
+    `quota`, the limit of the organisation's plan that was hit; `reason` goes to the log only.
     """
 
     status: ClassVar[int] = 500
@@ -33,16 +33,16 @@ class AppError(Exception):
         code: str | None = None,
         faults: Sequence[Fault] = (),
         retry_after_seconds: int | None = None,
+        members: Mapping[str, object] | None = None,
         reason: str | None = None,
-        quota: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail or self.default_detail)
         self.detail = detail or self.default_detail
         self.code = code or self.default_code
         self.faults = tuple(faults)
         self.retry_after_seconds = retry_after_seconds
+        self.members = dict(members or {})
         self.reason = reason
-        self.quota = quota
 
 
 class MalformedRequest(AppError):
@@ -125,7 +125,7 @@ class InvalidInput(AppError):
 
 
 class RateLimited(AppError):
-    """Too much at once: 429."""
+    """Too much at once: 429. The member `policy` names the limit that was hit."""
 
     status, title = 429, "Too many requests"
     default_code, default_detail = "rate_limited", "Too many requests. Wait for Retry-After."

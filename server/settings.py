@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
@@ -13,6 +13,25 @@ from dotenv import dotenv_values
 T = TypeVar("T")
 
 MINIMUM_JWT_SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
+
+
+class Rate(NamedTuple):
+    """How much in how long."""
+
+    quota: int
+    window_seconds: int
+
+
+_SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
+_HIGHEST_QUOTA = 10**9
+RATE_LIMITS = {
+    "ordinary": Rate(1_200, 60),
+    "write": Rate(300, 60),
+    "costly": Rate(30, 60),
+    "connect": Rate(60, 60),
+    "public": Rate(1_200, 60),
+    "attempts": Rate(60, 60),
+}
 
 
 class SettingsError(Exception):
@@ -35,6 +54,8 @@ class Settings:
     supabase_jwt_audience: str
     oauth_client_ids: frozenset[str]
     cors_origins: frozenset[str]
+    trusted_proxies: int
+    rate_limits: Mapping[str, Rate]
     redis_url: str | None = field(repr=False)  # may carry a password
     private_targets: tuple[IPv4Network | IPv6Network, ...]
     worker_region: str
@@ -64,6 +85,8 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         "supabase_jwt_audience": read.optional("SUPABASE_JWT_AUDIENCE", _text, "authenticated"),
         "oauth_client_ids": read.optional("OAUTH_CLIENT_IDS", _words, frozenset()),
         "cors_origins": read.optional("CORS_ORIGINS", _origins, frozenset()),
+        "trusted_proxies": read.optional("TRUSTED_PROXIES", _whole_number(0, 8), 0),
+        "rate_limits": read.optional("RATE_LIMITS", _rate_limits, RATE_LIMITS),
         "redis_url": read.optional("REDIS_URL", _url("redis://127.0.0.1:6379/0", {"redis", "rediss"}), None),
         "private_targets": read.optional("PRIVATE_TARGETS", _networks, ()),
         "worker_region": read.optional("WORKER_REGION", _text, "default"),
@@ -162,6 +185,21 @@ def _origins(value: str) -> frozenset[str]:
         ):
             raise ValueError("must list origins such as https://app.example.com, separated by commas, without a path")
     return origins
+
+
+def _rate_limits(value: str) -> Mapping[str, Rate]:
+    changed: dict[str, Rate] = {}
+    for word in sorted(_words(value)):
+        name, _, rate = word.partition("=")
+        quota, _, unit = rate.partition("/")
+        known = name in RATE_LIMITS and name not in changed and unit in _SECONDS
+        if not known or not quota.isascii() or not quota.isdigit() or not 1 <= int(quota) <= _HIGHEST_QUOTA:
+            raise ValueError(
+                "must list limits such as ordinary=1200/minute, separated by commas; "
+                f"names: {', '.join(RATE_LIMITS)}; units: {', '.join(_SECONDS)}"
+            )
+        changed[name] = Rate(int(quota), _SECONDS[unit])
+    return {**RATE_LIMITS, **changed}
 
 
 def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:

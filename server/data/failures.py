@@ -127,10 +127,10 @@ def _raised_by_us(status: int, problem: UpstreamProblem, reason: str) -> AppErro
     if kind is None:
         return AppError(reason=reason)
     hint = _read_hint(problem)
-    pointer, quota = hint.get("pointer"), hint.get("quota")
+    pointer, members = hint.get("pointer"), {"quota": hint["quota"]} if "quota" in hint else None
     if kind is InvalidInput and pointer is not None:
-        return InvalidInput(faults=[Fault(pointer, problem.message, problem.details)], reason=reason, quota=quota)
-    return kind(problem.details or None, code=problem.message or None, reason=reason, quota=quota)
+        return InvalidInput(faults=[Fault(pointer, problem.message, problem.details)], reason=reason, members=members)
+    return kind(problem.details or None, code=problem.message or None, reason=reason, members=members)
 
 
 def _read_hint(problem: UpstreamProblem) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from server.http.limits import ENVIRON_KEY as RATE_LIMIT
 from server.http.metrics import RequestMetrics
 from server.logs import AccessLog
 
@@ -26,7 +27,7 @@ _CONTENT_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancesto
 # A line stays below the 4,096 bytes that a pipe takes in one piece, even where JSON spells each letter with six.
 _LONGEST_PATH_NOTED = 500
 _LONGEST_METHOD_NOTED = 20
-_EXPOSED = "ETag, Location, Retry-After, WWW-Authenticate, X-Request-ID"
+_EXPOSED = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID"
 _PREFLIGHT = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE"),
     (
@@ -64,6 +65,8 @@ class Envelope:
                 headers.append(_CONTENT_POLICY)
             headers += _SECURITY_HEADERS
             headers.append(("X-Request-ID", request_id))
+            if RATE_LIMIT in environ:
+                headers += environ[RATE_LIMIT].headers()
             if "HTTP_ORIGIN" in environ:
                 headers += self._cross_origin(environ["HTTP_ORIGIN"])
             return start_response(status, headers, *exc_info)

@@ -63,7 +63,7 @@ security decides what you see.
 Times are RFC 3339 in UTC. Lists answer `{"data": [...], "next_cursor": ...}`: pass `next_cursor` as `cursor` for the
 next page. Every GET has an `ETag` and answers 304 to `If-None-Match`; `If-Match` guards a change. Every POST takes an
 `Idempotency-Key`, so that it is safe to send again. Unknown fields are refused. Errors are RFC 9457 problems: programs
-go by their `code`.
+go by their `code`. Requests are limited: `RateLimit` says what is left, and a 429 when to come again.
 
 Within `/v1` nothing that you rely on is taken away or changes its meaning; things are added. Ignore what you do not
 know.
@@ -242,7 +242,7 @@ class _Document:
             names.append("ETag")
         if operation.status == 201:
             names.append("Location")
-        if not operation.is_public:
+        if operation.limit is not None:
             names += ["RateLimit", "RateLimit-Policy"]
         return self._refer_headers(*names)
 
@@ -296,13 +296,16 @@ def _has_validator(operation: Operation) -> bool:
 
 
 def _refusals(operation: Operation) -> Iterable[AppError]:
-    kinds = {*operation.refusals, NotAcceptable, InvalidInput, AppError}
+    # A credential in the query is malformed, whatever the route.
+    kinds = {*operation.refusals, MalformedRequest, NotAcceptable, InvalidInput, AppError}
+    if operation.limit is not None:
+        kinds.add(RateLimited)
     if not operation.is_public:
         # Row-level security, a key's scopes and the database itself may refuse whatever the route does not.
-        kinds |= {Unauthenticated, Forbidden, RateLimited, Unavailable, TimedOut}
+        kinds |= {Unauthenticated, Forbidden, Unavailable, TimedOut}
         if operation.method != "GET":
             kinds.add(Conflict)
     if operation.body:
-        kinds |= {MalformedRequest, UnsupportedMediaType, BodyTooLarge}
+        kinds |= {UnsupportedMediaType, BodyTooLarge}
     refused = [refusal(kind) for kind in kinds] + [*(refusals_of_post() if operation.method == "POST" else ())]
     return sorted(refused, key=lambda error: (error.status, error.code))

@@ -5,7 +5,7 @@ is refused here, by JSON pointer (RFC 6901), before anything else looks at it.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import orjson
@@ -18,6 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON_TYPES = frozenset({"application/json"})
 PATCH_TYPES = frozenset({"application/json", "application/merge-patch+json"})  # RFC 7396
 MAX_BODY_BYTES = 1_048_576
+CREDENTIAL_PARAMETERS = frozenset({"access_token", "api_key", "apikey", "key", "token"})  # no route takes such a one
 _LARGEST_INTEGER = 2**63 - 1
 _DEEPEST = 100  # far below what any Python refuses to recurse into
 
@@ -98,6 +99,20 @@ def parse_query(model: type[Model], pairs: Mapping[str, Sequence[str]]) -> Model
         return model.model_validate({name: values[0] for name, values in pairs.items()})
     except ValidationError as error:
         raise InvalidInput(faults=faults_of(error, lambda where: ".".join(map(str, where)))) from None
+
+
+def refuse_credentials(names: Iterable[str]) -> None:
+    """Refuse a query that holds a token or a key by one of its usual names. Raises MalformedRequest.
+
+    A URL is kept in logs and histories along its whole way, so who sent one there should hear of it before anything
+    else, and have it revoked.
+    """
+    if any(name.lower() in CREDENTIAL_PARAMETERS for name in names):
+        raise MalformedRequest(
+            "A token or key does not belong into a URL. Send it in a header, Authorization: Bearer <access_token>, and "
+            "replace the one that was sent here: it may stand in logs.",
+            code="credentials_in_query",
+        )
 
 
 def read_json(raw: bytes) -> Any:

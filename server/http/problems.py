@@ -42,13 +42,12 @@ def problem(error: AppError, request_id: str) -> dict[str, Any]:
         "detail": error.detail,
         "code": error.code,
         "request_id": request_id,
+        **error.members,
     }
     if error.faults:
         document["errors"] = [
             {"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults[:MOST_FAULTS_SHOWN]
         ]
-    if error.quota:
-        document["quota"] = error.quota
     return document
 
 

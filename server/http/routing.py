@@ -6,7 +6,7 @@ time the route's entry in the OpenAPI document and in the tests' inventory. A ro
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from flask import Flask, request
 from prometheus_client import CollectorRegistry
@@ -15,13 +15,23 @@ from pydantic import BaseModel
 from server.data.api_keys import ApiKey
 from server.data.auth_api import AuthApi
 from server.data.clients import Database, Supabase
+from server.data.counters import SharedCounters
 from server.data.jwks import JwksSnapshot
 from server.data.queries import Once
 from server.egress import Egress
-from server.errors import AppError, Conflict, Forbidden, NotAcceptable, NotFound, PreconditionFailed
+from server.errors import (
+    AppError,
+    Conflict,
+    Forbidden,
+    NotAcceptable,
+    NotFound,
+    PreconditionFailed,
+    Unauthenticated,
+)
 from server.features.keys.rules import Scope
 from server.http.idempotency import read_once
-from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body
+from server.http.limits import Limiter, Tier
+from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body, refuse_credentials
 from server.http.principals import Door, Principal, principal_id, require_scope
 from server.http.replies import JSON, Reply, etag, expected_version, matches, one
 from server.http.tokens import Claims, bearer_token
@@ -41,6 +51,8 @@ class Services:
     auth_api: AuthApi
     jwks: JwksSnapshot | None
     egress: Egress
+    limits: Limiter
+    redis: SharedCounters | None
     metrics: CollectorRegistry
     openapi_document: bytes
 
@@ -83,6 +95,7 @@ class Operation:
     list_of: type[BaseModel] | None
     refusals: tuple[type[AppError], ...]
     content_type: str
+    limit: Tier | None
     users_only: bool = False
     example: Any = None  # an answer in the OpenAPI document, where no model has one
 
@@ -101,7 +114,18 @@ class Operation:
     @property
     def is_public(self) -> bool:
         """True where nobody is asked who they are."""
-        return getattr(self.handler, "__public__", False)
+        return is_public(self.handler)
+
+
+def _tier_of(method: str, handler: Callable[..., Reply]) -> Tier:
+    if is_public(handler):
+        return "public"
+    return "ordinary" if method == "GET" else "write"
+
+
+def is_public(handler: Callable[..., Reply]) -> bool:
+    """Tell whether a handler was declared `@public`."""
+    return getattr(handler, "__public__", False)
 
 
 def public(handler: Handler) -> Handler:
@@ -129,15 +153,18 @@ class Feature:
         list_of: type[BaseModel] | None = None,
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
+        limit: Tier | Literal["by kind"] | None = "by kind",
         users_only: bool = False,
         example: Any = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
 
-        `users_only`: an API key, whatever its scopes, is refused.
+        `limit` is the tier that it counts under; left out: `public`, `ordinary` or `write`, by what the route is. None:
+        it is not limited. `users_only`: an API key, whatever its scopes, is refused.
         """
 
         def declare(handler: Handler) -> Handler:
+            tier = _tier_of(method, handler) if limit == "by kind" else limit
             self.operations.append(
                 Operation(
                     method,
@@ -151,6 +178,7 @@ class Feature:
                     list_of,
                     refusals,
                     content_type,
+                    tier,
                     users_only,
                     example,
                 )
@@ -168,16 +196,23 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
 
 def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
-    door, key_scope = services.door, operation.key_scope
+    door, limits, key_scope = services.door, services.limits, operation.key_scope
     writes, is_post = operation.method != "GET", operation.method == "POST"
 
     def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
-        token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
+        if environ["QUERY_STRING"]:
+            refuse_credentials(request.args)
         request_id = environ["tocsin.request_id"]
-        principal = door.identify(token, request_id)
-        environ["tocsin.principal_id"] = principal_id(principal)
+        try:
+            token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
+            principal = door.identify(token, request_id)
+        except Unauthenticated:
+            limits.admit_address(environ, "attempts")
+            raise
+        caller = environ["tocsin.principal_id"] = principal_id(principal)
+        limits.admit(environ, operation.limit, caller)
         if isinstance(principal, ApiKey):
             require_scope(principal, key_scope)
         _require_acceptable(operation, environ)
@@ -204,6 +239,9 @@ def _public_view(operation: Operation, services: Services) -> Callable[..., Answ
     def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
+        if environ["QUERY_STRING"]:
+            refuse_credentials(request.args)
+        services.limits.admit_address(environ, operation.limit)
         _require_acceptable(operation, environ)
         return respond(handler(services, **path, **read_input(environ)), environ)
 

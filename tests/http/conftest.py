@@ -15,6 +15,7 @@ from server.data.transport import UpstreamAnswer
 from server.http.wsgi import Api
 from server.settings import Settings, read_settings
 from tests.http.minting import SECRET, mint_hs256, user_claims
+from tests.stack.product import UNLIMITED
 
 SUPABASE_URL = "http://127.0.0.1:1"  # nobody listens there: what reaches for Supabase past the fake is refused
 ORG_ID = "6c1a0f5e-6b1e-4b6e-9d5a-0c3a0f5e6b1e"
@@ -25,6 +26,7 @@ ENVIRONMENT = {
     "SUPABASE_JWT_SECRET": SECRET.decode(),
     "SUPABASE_JWT_ISSUER": "unchecked",
     "CORS_ORIGINS": "https://app.example.com",
+    "RATE_LIMITS": UNLIMITED,
 }
 MONITOR = {
     "id": "a7470079-8fd5-40eb-8b1d-c790840bc8b3",

@@ -49,7 +49,7 @@ def test_every_closed_route_answers_401_alike_whatever_is_wrong_with_the_token(o
 
 
 def test_a_token_in_the_query_string_is_none(client, token):
-    assert client.get(f"/v1/me?access_token={token()}").status_code == 401
+    is_problem(client.get(f"/v1/me?access_token={token()}"), 400, "credentials_in_query")
 
 
 def test_two_authorization_headers_are_none(client, token):

@@ -138,10 +138,55 @@ def test_what_is_no_http_is_400(served: Served, header: bytes):
     assert served.post(header, body=b"{}").status == 400
 
 
-def test_two_authorization_headers_are_none(served: Served):
-    answer = served.say(b"GET /v1/orgs HTTP/1.1", served.authorization, served.authorization)
-    is_problem(answer, 401, "unauthenticated")
-    assert answer.headers["www-authenticate"].startswith("Bearer")
+OTHER = [b"Authorization: Bearer x.y.z", b"authorization: Basic eDp5", b"Authorization:", b"AUTHORIZATION: Bearer"]
+
+
+@pytest.mark.parametrize("other", [None, *OTHER])
+def test_two_authorization_headers_are_none_whichever_comes_first(served: Served, other: bytes | None):
+    pair = (served.authorization, other or served.authorization)
+    for headers in (pair, pair[::-1], (pair[0], b"Accept: */*", pair[1])):
+        answer = served.say(b"GET /v1/orgs HTTP/1.1", *headers)
+        is_problem(answer, 401, "unauthenticated")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"X-Filler: " + b"x" * 2_000_000],
+        [b"Authorization: Bearer " + b"x" * 2_000_000],
+        [b"X-Filler-%d: x" % number for number in range(5_000)],
+    ],
+    ids=["one that is long", "a long credential", "many"],
+)
+def test_headers_beyond_measure_are_refused_and_the_next_request_is_served(served: Served, headers: list[bytes]):
+    assert served.say(b"GET /v1/orgs HTTP/1.1", *headers).status in {400, 431}
+    is_problem(served.say(b"GET /v1/monitors?limit=x HTTP/1.1", served.authorization), 422, "invalid_input")
+
+
+def test_a_long_header_that_the_server_still_takes_is_refused_by_us(served: Served):
+    is_problem(served.say(b"GET /v1/orgs HTTP/1.1", b"Authorization: Bearer " + b"x." * 10_000), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("name", [b"access_token", b"apikey", b"api_key", b"token", b"key"])
+def test_a_credential_in_the_query_is_400_and_stands_in_no_log(served: Served, name: bytes):
+    answer = served.say(b"GET /v1/monitors?" + name + b"=in-the-query HTTP/1.1", served.authorization)
+    is_problem(answer, 400, "credentials_in_query")
+    assert b"Authorization: Bearer" in answer.body
+    text = served.log_path.read_text()
+    assert answer.headers["x-request-id"] in text
+    assert "in-the-query" not in text
+
+
+def test_a_foreign_page_with_credentials_gets_the_ordinary_answer_and_may_not_read_it(served: Served):
+    request = (b"GET /v1/monitors?limit=x HTTP/1.1", served.authorization, b"Cookie: session=x")
+    foreign = served.say(*request, b"Origin: https://evil.example.com")
+    ours = served.say(*request, b"Origin: https://app.example.com")
+    for answer in (foreign, ours):
+        is_problem(answer, 422, "invalid_input")
+    assert [name for name in foreign.headers if name.startswith("access-control-")] == []
+    assert ours.headers["access-control-allow-origin"] == "https://app.example.com"
+    assert "access-control-allow-credentials" not in ours.headers
 
 
 @pytest.mark.parametrize(
@@ -207,6 +252,17 @@ def test_several_processes_count_together(tmp_path: Path):
             assert int(counted[1]) == 40
         assert list(tmp_path.glob("tocsin-metrics-*"))
     assert not list(tmp_path.glob("tocsin-metrics-*")), "what processes share goes when they do"
+
+
+def test_whom_the_last_proxy_heard_counts_in_whichever_line_it_wrote_it(tmp_path: Path):
+    with serve(tmp_path, TRUSTED_PROXIES="1", RATE_LIMITS="public=1/day") as served:
+
+        def ask(*forwarded_for: bytes) -> int:
+            lines = (b"X-Forwarded-For: " + line for line in forwarded_for)
+            return served.say(b"GET /openapi.json HTTP/1.1", *lines).status
+
+        assert [ask(b"192.0.2.1"), ask(b"192.0.2.1")] == [200, 429]
+        assert [ask(b"198.51.100.1", b"192.0.2.1"), ask(b"192.0.2.1", b"192.0.2.2")] == [429, 200]
 
 
 @pytest.mark.parametrize("attempt", range(4))

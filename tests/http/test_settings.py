@@ -4,8 +4,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from server.settings import SettingsError, load_settings, read_settings
+from server.settings import RATE_LIMITS, SettingsError, load_settings, read_settings
 from tests.http.conftest import ENVIRONMENT
+from tests.stack.product import ROOT
 
 MINIMAL = {
     "SUPABASE_URL": "https://abc.supabase.co/",
@@ -33,6 +34,8 @@ def test_everything_that_is_missing_or_malformed_is_said_at_once():
         "LOG_LEVEL": "LOUD",
         "PORT": "80000",
         "WEB_CONCURRENCY": "0",
+        "RATE_LIMITS": "ordinary=many",
+        "TRUSTED_PROXIES": "all",
     }
     with pytest.raises(SettingsError) as refused:
         read_settings(broken)
@@ -76,6 +79,18 @@ def test_lists_are_separated_by_commas():
     assert settings.cors_origins == {"https://a.example", "http://localhost:5173"}
 
 
+def test_limits_that_are_not_named_keep_their_defaults():
+    limits = read_settings({**MINIMAL, "RATE_LIMITS": "write=5/second, costly=10/hour"}).rate_limits
+    assert limits == {**RATE_LIMITS, "write": (5, 1), "costly": (10, 3_600)}
+    assert read_settings(MINIMAL).rate_limits == RATE_LIMITS
+
+
+def test_the_example_environment_tells_the_default_limits():
+    units = {60: "minute"}
+    told = ",".join(f"{name}={rate.quota}/{units[rate.window_seconds]}" for name, rate in RATE_LIMITS.items())
+    assert f"# Default: {told}\n" in (ROOT / ".env.example").read_text()
+
+
 def test_the_real_environment_wins_over_the_file(tmp_path, monkeypatch):
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
@@ -113,6 +128,16 @@ def test_the_real_environment_wins_over_the_file(tmp_path, monkeypatch):
         ("PORT", "8000.0"),
         ("PORT", "٨٠٠٠"),
         ("WEB_CONCURRENCY", "-1"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "9"),
+        ("RATE_LIMITS", "600/minute"),
+        ("RATE_LIMITS", "ordinary=600"),
+        ("RATE_LIMITS", "ordinary=0/minute"),
+        ("RATE_LIMITS", "ordinary=600/week"),
+        ("RATE_LIMITS", "ordinary=1000000001/minute"),
+        ("RATE_LIMITS", "ordinary=٦/minute"),
+        ("RATE_LIMITS", "unheard_of=600/minute"),
+        ("RATE_LIMITS", "ordinary=600/minute,ordinary=1/minute"),
     ],
 )
 def test_what_could_not_work_is_refused_by_name_and_a_secret_in_it_is_not_repeated(name, value):

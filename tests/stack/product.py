@@ -19,8 +19,12 @@ from typing import Any, TypeVar
 import requests
 from ports import free_port
 
+from server.settings import RATE_LIMITS
+
 ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
+# All tests come from one address, and some write faster than anybody. Limits have tests of their own.
+UNLIMITED = ",".join(f"{name}=1000000000/day" for name in RATE_LIMITS)
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ def environment(supabase: Any, **more: str) -> dict[str, str]:
         "SUPABASE_JWT_ISSUER": "unchecked",
         "PRIVATE_TARGETS": "127.0.0.1/32",
         "CORS_ORIGINS": "https://app.example.com",
+        "RATE_LIMITS": UNLIMITED,
         **more,
     }
 

@@ -33,7 +33,12 @@ def retry_delivery(call: Call, delivery_id: UUID) -> Reply:
 
 
 @feature.route(
-    "POST", "/v1/channels/<uuid:channel_id>/test", status=202, answers=Delivery, refusals=(NotFound, Forbidden)
+    "POST",
+    "/v1/channels/<uuid:channel_id>/test",
+    status=202,
+    answers=Delivery,
+    refusals=(NotFound, Forbidden),
+    limit="costly",
 )
 def test_channel(call: Call, channel_id: UUID) -> Reply:
     """Send a test message to a channel. Answers with the delivery; the list shows how it went, a second later."""

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+State = Literal["up", "down", "fallback"]
+
 
 class Health(BaseModel):
     """The process answers."""
@@ -12,9 +14,12 @@ class Health(BaseModel):
 
 
 class Dependency(BaseModel):
-    """How one thing that we need does."""
+    """How one thing that we use does."""
 
-    ok: bool = Field(examples=[True])
+    state: State = Field(
+        description="`fallback`: it does not answer, and we do without it for the time being; requests are served."
+    )
+    ok: bool = Field(description="Whether it is up.", examples=[True])
     latency_ms: float = Field(description="How long the answer took, good or bad.", examples=[4.2])
     detail: str | None = Field(description="What is wrong; null where nothing is.")
 
@@ -24,5 +29,5 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "unready"]
     dependencies: dict[str, Dependency] = Field(
-        examples=[{"database": {"ok": True, "latency_ms": 4.2, "detail": None}}]
+        examples=[{"database": {"state": "up", "ok": True, "latency_ms": 4.2, "detail": None}}]
     )

@@ -144,7 +144,9 @@ def resume_monitor(call: Call, monitor_id: UUID) -> Reply:
     return _changed(call, store.set_paused(call.database, monitor_id, False, call.version))
 
 
-@feature.route("POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden, RateLimited))
+@feature.route(
+    "POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden,), limit="costly"
+)
 def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
     """Run a check once, now, from the API's own network, and save nothing."""
     if not isinstance(call.principal, ApiKey) and not may_found(is_anonymous=call.user.is_anonymous):
@@ -224,7 +226,7 @@ def _batch_result(index: int, row: dict[str, Any]) -> BatchResult:
 
 def _refused_result(index: int, refusal: AppError, pointer: str = "") -> BatchResult:
     faults = [RefusedFault(pointer=pointer + f.pointer, code=f.code, detail=f.detail) for f in refusal.faults]
-    quota = QuotaHit(**refusal.quota) if refusal.quota else None
+    quota = QuotaHit.model_validate(refusal.members["quota"]) if "quota" in refusal.members else None
     refused = Refused(status=refusal.status, code=refusal.code, detail=refusal.detail, errors=faults, quota=quota)
     return BatchResult(index=index, monitor=None, refused=refused)
 

@@ -136,8 +136,11 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         schema = operation.query.model_json_schema(mode="validation")
         for name, of_field in schema["properties"].items():
             inlined = _inlined(of_field, schema.get("$defs", {}))
-            text = inlined.pop("description", "")
-            parameters.append({"name": name, "in": "query", "required": False, "description": text, "schema": inlined})
+            described = {"name": name, "in": "query", "required": False, "description": inlined.pop("description", "")}
+            if inlined.get("type") == "array":  # several with a comma, in one parameter
+                described |= {"style": "form", "explode": False}
+                inlined.pop("default", None)
+            parameters.append({**described, "schema": inlined})
     if operation.method in {"PATCH", "DELETE"}:
         parameters.append(_header("If-Match", "The ETag that you read; 412 if it was changed since."))
     if operation.method == "GET" and not operation.is_public:

@@ -19,7 +19,7 @@ from server.data.jwks import JwksSnapshot
 from server.egress import Egress
 from server.errors import AppError, NotAcceptable
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body
-from server.http.replies import JSON, Reply, etag, expected_version, matches
+from server.http.replies import JSON, Reply, etag, expected_version, hash_of, held, salt_of
 from server.http.tokens import Claims, Verifier, bearer_token
 from server.http.wsgi import Answer
 from server.settings import Settings
@@ -127,6 +127,7 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
 def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
     verify, as_user = services.verifier.verify, services.supabase.as_user
+    salt = salt_of(services.openapi_document)
     writes = operation.method != "GET"
 
     def view(**path: Any) -> Answer:
@@ -139,19 +140,20 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
         given = read_input(environ)
         version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
         call = Call(claims, token, as_user(token, environ["tocsin.request_id"]), services, version)
-        return respond(handler(call, **path, **given), environ)
+        return respond(handler(call, **path, **given), environ, salt)
 
     return view
 
 
 def _public_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
+    salt = salt_of(services.openapi_document)
 
     def view(**path: Any) -> Answer:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         _require_acceptable(operation, environ)
-        return respond(handler(services, **path, **read_input(environ)), environ)
+        return respond(handler(services, **path, **read_input(environ)), environ, salt)
 
     return view
 
@@ -198,19 +200,33 @@ def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
         raise NotAcceptable(f"This path answers with {media_type}.")
 
 
-def respond(reply: Reply, environ: dict[str, Any]) -> Answer:
-    """Turn a reply into the response: validators, 304, and what caches may do with it."""
-    headers = [("Content-Type", reply.content_type), *reply.headers.items()]
+def respond(reply: Reply, environ: dict[str, Any], salt: bytes) -> Answer:
+    """Turn a reply into the response: validators, 304, and what caches may do with it.
+
+    A reader who holds what the database said is answered before anybody has read it. They can name it only because it
+    was read and sent once; `*` names anything, so that there the answer is made first.
+    """
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-        headers.append(("Cache-Control", "no-store"))
-        if reply.version is not None:
-            headers.append(("ETag", etag(reply)))
-        return Answer(reply.body, reply.status, headers[1:] if reply.status == 204 else headers)
-    validator = etag(reply)
-    headers += [("ETag", validator), ("Vary", "Authorization")]
+        return _respond_to_write(reply.rendered(), salt)
+    hashed, seen = hash_of(reply, salt), environ.get("HTTP_IF_NONE_MATCH")
+    tag = held(seen, hashed) if seen is not None else None
+    is_held = tag is not None
+    if tag is None:
+        reply = reply.rendered()
+        tag = etag(hashed, reply.version)
+        is_held = seen is not None and seen.strip() == "*"
+    headers = [*reply.headers.items(), ("ETag", tag), ("Vary", "Authorization")]
     if "Cache-Control" not in reply.headers:
         headers.append(("Cache-Control", "private, no-cache"))
-    seen = environ.get("HTTP_IF_NONE_MATCH")
-    if seen is not None and matches(seen, validator):
-        return Answer(b"", 304, headers[1:])
+    if is_held:
+        return Answer(b"", 304, headers)
+    return Answer(reply.body, reply.status, [("Content-Type", reply.content_type), *headers])
+
+
+def _respond_to_write(reply: Reply, salt: bytes) -> Answer:
+    headers = [*reply.headers.items(), ("Cache-Control", "no-store")]
+    if reply.version is not None:
+        headers.append(("ETag", etag(hash_of(reply, salt), reply.version)))
+    if reply.status != 204:
+        headers.insert(0, ("Content-Type", reply.content_type))
     return Answer(reply.body, reply.status, headers)

@@ -1,6 +1,7 @@
 """A stand-in for Supabase that is fast enough to load a server with: PostgREST's list answer and Auth's JWKS.
 
-    GET /rest/v1/monitors                  rows of about 500 bytes, four by default; `select=` picks the columns, as PostgREST does
+    GET /rest/v1/monitors                  rows of about 500 bytes, four by default; `select=` picks
+                                           the columns, as PostgREST does
     GET /auth/v1/.well-known/jwks.json     the key that `tokens.py` signs with
     PUT /stub?delay_ms=5&echo=1&rows=50    how every later list answer behaves; answers with the counters so far
 
@@ -131,7 +132,9 @@ class Upstream(asyncio.Protocol):
         if answer is None:
             select = unquote(parse_qs(query).get("select", ["*"])[0])
             try:
-                answer = frame("200 OK", json.dumps(select_rows(select, count=self.behaviour.rows), separators=(",", ":")).encode())
+                answer = frame(
+                    "200 OK", json.dumps(select_rows(select, count=self.behaviour.rows), separators=(",", ":")).encode()
+                )
             except KeyError as unknown:
                 answer = frame(
                     "400 Bad Request", json.dumps({"code": "42703", "message": f"no column {unknown}"}).encode()

@@ -26,7 +26,7 @@ CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU per request in ms of the full answers and of the 304s, a pair for each round; `body_bytes` is a full one's."""
+    """CPU per request in ms of full answers and of 304s, a pair for each round; `body_bytes` is a full one's."""
 
     rows: int
     body_bytes: int
@@ -70,7 +70,7 @@ def read_etag(url: str, token: str) -> tuple[str, int]:
 def measure_cpu_ms(
     process: lab.Process, url: str, stub: lab.Stub, user_tokens: Sequence[str], held: str | None, seconds: int
 ) -> float:
-    """Return the CPU time per request under one load, in ms. Each request makes one upstream call: those are counted."""
+    """Return the CPU time per request under one load, in ms: each request makes one upstream call."""
     listed, cpu_seconds = stub.listed(), process.cpu_seconds()
     seen = lab.load(url, CONNECTIONS, seconds, user_tokens, if_none_match=held)
     measuring.drain(process, stub)

@@ -1,7 +1,8 @@
 """Keyset pagination over (a column, id), with opaque cursors. Exact while rows come and go.
 
 A page begins after the last row that the reader has seen: after its value in the column that the list is ordered by,
-ties settled by id. Postgres compares and sorts both, by the same collation, so that the two cannot disagree.
+ties settled by id. Names are compared and sorted by their code points, times as they are, so that no collation and no
+quoting comes between what was sorted and what is asked for.
 """
 
 import base64
@@ -138,17 +139,28 @@ def order_of(page: PageQuery, by: str = "created_at") -> str:
     return page.order if isinstance(page, OrderedQuery) else f"-{by}"
 
 
+def listed(table: str, page: PageQuery) -> str:
+    """Return the name of what a page of a table is read from: for an order by name, the view that knows the name's key.
+
+    No name goes into a filter: PostgREST reads `null` and quotation marks there in ways of its own, and the embedded
+    Supabase in others. Its key is hexadecimal: it needs no quoting, and sorts by code point under any collation.
+    """
+    return f"named_{table}" if Order.read(order_of(page)).column == "name" else table
+
+
 def paged(query: Any, page: PageQuery, by: str = "created_at") -> Any:
     """Sort a query as the page wants it, and cut out the page and one row more: does it go on?"""
     column, is_descending = Order.read(order_of(page, by))
+    sorted_by = "name_key" if column == "name" else column
     if position := page.after:
         beyond = "lt" if is_descending else "gt"
+        value = name_key(position.value) if column == "name" else position.value
         # The first condition lets Postgres start inside the index; the second settles ties.
-        query = query.filter(column, f"{beyond}e", position.value)
-        query = query.or_(f"{column}.{beyond}.{_quoted(position.value)},id.{beyond}.{position.id}")
-    return query.order(column, desc=is_descending).order("id", desc=is_descending).limit(page.limit + 1)
+        query = query.filter(sorted_by, f"{beyond}e", value)
+        query = query.or_(f"{sorted_by}.{beyond}.{value},id.{beyond}.{position.id}")
+    return query.order(sorted_by, desc=is_descending).order("id", desc=is_descending).limit(page.limit + 1)
 
 
-def _quoted(value: str) -> str:
-    """Quote a value for PostgREST's `or=(…)`, where commas and parentheses would end it."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def name_key(name: str) -> str:
+    """Return what a name is sorted by: as private.name_key of the database has it."""
+    return "x" + name.encode().hex()

@@ -60,7 +60,7 @@ def headers_of(statement: Statement) -> dict[str, str]:
         ),
         (
             paged(table("incidents").select("id"), PageQuery(limit=2, cursor=POSITION.encode()), by="opened_at"),
-            f"/incidents?select=id&opened_at=lte.{AT}&or=%28opened_at.lt.%22{AT}%22%2Cid.lt.{ID}%29"
+            f"/incidents?select=id&opened_at=lte.{AT}&or=%28opened_at.lt.{AT}%2Cid.lt.{ID}%29"
             "&order=opened_at.desc%2Cid.desc&limit=3",
         ),
     ],

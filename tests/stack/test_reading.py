@@ -164,11 +164,12 @@ def test_pages_put_together_are_exactly_the_rows_in_order(place: Place, column: 
         if chance.random() < 0.5:
             place.insert_monitor(name, **moments)
     direction = "desc" if descending else "asc"
+    sorted_by = 'name collate "C"' if column == "name" else column
     wanted = [
         str(row_id)
         for (row_id,) in rows(
             place.connection,
-            f"select id from monitors where org_id = %s order by {column} {direction}, id {direction}",
+            f"select id from monitors where org_id = %s order by {sorted_by} {direction}, id {direction}",
             [place.org_id],
         )
     ]
@@ -212,7 +213,8 @@ def test_any_name_that_postgres_holds_is_a_place_in_a_list(place: Place, names: 
     for order, direction in (("name", "asc"), ("-name", "desc")):
         wanted = rows(
             place.connection,
-            f"select id::text, name from channels where org_id = %s order by name {direction}, id {direction}",
+            "select id::text, name from channels where org_id = %s"
+            f' order by name collate "C" {direction}, id {direction}',
             [place.org_id],
         )
         assert [(row["id"], row["name"]) for row in place.read_all("/v1/channels", 1, order=order)] == wanted
@@ -310,6 +312,8 @@ def test_what_comes_along_is_what_one_would_have_asked_for_next(place: Place):
         "fine": None,
         "fresh": None,
     }
+    by_name = place.api.ask("GET", "/v1/monitors", params={"include": "latest_check,open_incident", "order": "name"})
+    assert by_name["data"] == [found[name] for name in ("down", "fine", "fresh")]
     one = place.api.ask("GET", f"/v1/monitors/{down}", params={"include": "open_incident"})
     assert one == {name: text for name, text in found["down"].items() if name != "latest_check"}
     assert "open_incident" not in place.api.ask("GET", f"/v1/monitors/{fresh}")
@@ -536,3 +540,89 @@ def test_what_has_changed_is_answered_whole_under_another_etag(
     assert after.status_code == 200
     assert after.headers["ETag"] != tag
     assert place.api.send(method, path, headers={"If-None-Match": after.headers["ETag"]}).status_code == 304
+
+
+# What a list is asked in each order, within one organisation: the table or view, and a filter beside org_id.
+PLANS = [
+    *(("monitors", column, "org_id") for column in ("created_at", "updated_at", "state_since")),
+    ("named_monitors", "name_key", "org_id"),
+    *(("incidents", column, parent) for column in ("opened_at", "started_at") for parent in ("org_id", "monitor_id")),
+    ("channels", "created_at", "org_id"),
+    ("named_channels", "name_key", "org_id"),
+    *(("deliveries", "created_at", parent) for parent in ("org_id", "channel_id")),
+    ("check_results", "started_at", "monitor_id"),
+]
+
+
+@pytest.fixture(scope="module")
+def crowd(own_supabase: EmbeddedSupabase, connection: psycopg.Connection) -> dict[str, Any]:
+    """100,000 rows of each list in one organisation, among many others; no triggers, which would make events of them."""
+    people = [make_user(connection) for _ in range(2)]
+    orgs = [value(connection, "insert into organisations (name) values ('o') returning id") for _ in range(50)]
+    connection.execute("insert into memberships select unnest(%s::uuid[]), %s, 'owner'", [orgs, people[1]])
+    connection.execute("insert into memberships values (%s, %s, 'viewer')", [orgs[0], people[0]])
+    with connection.transaction():
+        connection.execute("set local session_replication_role = replica")
+        connection.execute(CROWD, {"orgs": orgs, "big": orgs[0]})
+    connection.execute("analyze")
+    ids = {
+        f"{thing}_id": value(connection, f"select id from {thing}s where org_id = %s limit 1", [orgs[0]])
+        for thing in ("monitor", "channel")
+    }
+    return {"user_id": people[0], "org_id": orgs[0], **ids}
+
+
+CROWD = """
+create temporary table crowd on commit drop as
+  select gen_random_uuid() as id, n,
+    case when n <= 100000 then %(big)s::uuid else (%(orgs)s::uuid[])[2 + n %% 49] end as org_id,
+    timestamptz '2026-01-01' + n * interval '1 second' as at
+  from generate_series(1, 150000) n;
+insert into monitors (id, org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
+    fail_threshold, recover_threshold, expected_status, max_redirects, created_at, updated_at, state_since)
+  select id, org_id, md5(n::text), 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, '{200-299}', 5, at, at, at from crowd;
+insert into channels (id, org_id, kind, name, url, created_at)
+  select id, org_id, 'webhook', md5(n::text), 'http://127.0.0.1:1/', at from crowd;
+insert into incidents (id, org_id, monitor_id, cause, summary, evidence, started_at, opened_at, state, resolved_at,
+    resolution)
+  select id, org_id, first_value(id) over (partition by org_id, n %% 10), 'connect', 's', '{}', at, at, 'resolved', at,
+    'recovered' from crowd;
+insert into deliveries (org_id, channel_id, incident_id, type, payload, state, next_attempt_at, created_at)
+  select org_id, first_value(id) over (partition by org_id, n %% 10), id, 'incident.opened', '{}', 'delivered', null, at
+  from crowd;
+insert into check_results (id, org_id, monitor_id, started_at, region, outcome, counted)
+  select id, org_id, first_value(id) over (partition by org_id), date_trunc('day', now()) + n * interval '1 second', 'x',
+    'up', true from crowd;
+"""
+
+
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+@pytest.mark.parametrize(("table", "column", "parent"), PLANS)
+def test_a_page_is_cut_out_of_an_index_wherever_it_begins(
+    crowd: dict[str, Any], connection: psycopg.Connection, table: str, column: str, parent: str, direction: str
+):
+    """51 rows are read to answer 50, at the start and in the middle: an index scan, and nothing that sorts 100,000."""
+    beyond = "<" if direction == "desc" else ">"
+    with acting_as(connection, crowd["user_id"]):
+        middle, row_id = rows(
+            connection,
+            f"select {column}, id from {table} where {parent} = %s order by {column}, id offset 4000 limit 1",
+            [crowd[parent]],
+        )[0]
+        after = f" and {column} {beyond}= %s and ({column} {beyond} %s or id {beyond} %s)"
+        for condition, more in (("", []), (after, [middle, middle, row_id])):
+            plan = value(
+                connection,
+                f"explain (analyze, format json) select * from {table} where {parent} = %s{condition}"
+                f" order by {column} {direction}, id {direction} limit 51",
+                [crowd[parent], *more],
+            )[0]["Plan"]
+            steps = list(walk(plan))
+            assert any(step["Node Type"].startswith("Index") for step in steps), plan
+            assert max(step["Actual Rows"] + step.get("Rows Removed by Filter", 0) for step in steps) < 200, plan
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for step in plan.get("Plans", []):
+        yield from walk(step)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import Statement, compiled, holding, one_of, remembered, table
-from server.http.pagination import PageQuery, paged
+from server.http.pagination import PageQuery, listed, paged
 
 COLUMNS = (
     "id,org_id,name,kind,target,interval_seconds,timeout_seconds,retry_interval_seconds,fail_threshold,recover_threshold,"
@@ -55,7 +55,7 @@ def _page(
     name_holds: str | None,
     include: tuple[str, ...],
 ) -> Statement:
-    query = _with(include)
+    query = _with(include, listed("monitors", page))
     if org_id is not None:
         query = query.eq("org_id", org_id)
     if states:
@@ -72,8 +72,8 @@ def _one(monitor_id: UUID, include: tuple[str, ...]) -> Statement:
     return compiled(_with(include).eq("id", monitor_id).limit(1))
 
 
-def _with(include: tuple[str, ...]) -> Any:
-    query = table("monitors").select(COLUMNS, *(EMBEDDED[name] for name in include))
+def _with(include: tuple[str, ...], source: str = "monitors") -> Any:
+    query = table(source).select(COLUMNS, *(EMBEDDED[name] for name in include))
     if "open_incident" in include:
         query = query.filter("open_incident.resolved_at", "is", "null").limit(1, foreign_table="open_incident")
     if "latest_check" in include:

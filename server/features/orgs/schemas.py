@@ -34,4 +34,4 @@ class Organisation(BaseModel):
 class OrganisationQuery(OrderedQuery):
     """Which organisations to list."""
 
-    order: Annotated[str, OrderedBy(("created_at", "name")), Field(description=ORDER_DESCRIPTION)] = "-created_at"
+    order: Annotated[str, OrderedBy(("created_at",)), Field(description=ORDER_DESCRIPTION)] = "-created_at"

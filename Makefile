@@ -28,7 +28,7 @@ types: $(BENCH) ## mypy, strict; the benchmarks too, so their packages are neede
 	@$(PY) -m mypy
 
 bench: $(BENCH) ## the benchmarks of docs/decisions.md
-	@$(PY) -m benchmarks.api $(ARGS)
+	@$(PY) -m benchmarks.api $(ARGS); api=$$?; $(PY) -m benchmarks.validators; exit $$((api | $$?))
 
 clients: $(DEV) ## the TypeScript client, from the OpenAPI document
 	@PYTHONPATH=.:supabase/local $(PY) clients/generate.py

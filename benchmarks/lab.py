@@ -140,9 +140,9 @@ class Stub:
     process: Process
     url: str
 
-    def set(self, delay_ms: float, echo: bool = False) -> None:
+    def set(self, delay_ms: float, echo: bool = False, rows: int = 4) -> None:
         """Choose how later list answers behave."""
-        self._call(f"?delay_ms={delay_ms}&echo={int(echo)}")
+        self._call(f"?delay_ms={delay_ms}&echo={int(echo)}&rows={rows}")
 
     def listed(self) -> int:
         """Return how many list answers were given since the start."""
@@ -179,12 +179,19 @@ class Load:
     p99_ms: float
 
 
-def load(url: str, connections: int, seconds: int, tokens: Sequence[str], timeout_seconds: int = 20) -> Load:
+def load(
+    url: str,
+    connections: int,
+    seconds: int,
+    tokens: Sequence[str],
+    timeout_seconds: int = 20,
+    if_none_match: str | None = None,
+) -> Load:
     """Keep `connections` busy with GETs of `url`, the tokens in turn, from the load core."""
     wrk = find_program("wrk", "apt-get install wrk")
     script = str(ROOT / "benchmarks" / "wrk_tokens.lua")
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={timeout_seconds}s", "-s", script, url]
-    environment = {**os.environ, "BENCH_TOKENS": "\n".join(tokens)}
+    environment = {**os.environ, "BENCH_TOKENS": "\n".join(tokens), "BENCH_IF_NONE_MATCH": if_none_match or ""}
     done = subprocess.run(
         command,
         env=environment,

@@ -1,8 +1,9 @@
 """A stand-in for Supabase that is fast enough to load a server with: PostgREST's list answer and Auth's JWKS.
 
-    GET /rest/v1/monitors                  four rows, about 2 KB; `select=` picks the columns, as PostgREST does
+    GET /rest/v1/monitors                  rows of about 500 bytes, four by default; `select=` picks
+                                           the columns, as PostgREST does
     GET /auth/v1/.well-known/jwks.json     the key that `tokens.py` signs with
-    PUT /stub?delay_ms=5&echo=1            how every later list answer behaves; answers with the counters so far
+    PUT /stub?delay_ms=5&echo=1&rows=50    how every later list answer behaves; answers with the counters so far
 
 In echo mode each row's `name` is the `sub` of the token that arrived, after a random delay of 0 to `delay_ms`, so that
 an answer shows under whose identity it was asked for. Without it the body is constant, after exactly `delay_ms`.
@@ -55,17 +56,18 @@ class Behaviour:
 
     delay_ms: float = 0.0
     echo: bool = False
+    rows: int = ROW_COUNT
     listed: int = 0
     refused: int = 0
     bodies: dict[str, bytes] = field(default_factory=dict)
 
 
-def select_rows(select: str, name: str | None = None) -> list[dict[str, Any]]:
+def select_rows(select: str, name: str | None = None, count: int = ROW_COUNT) -> list[dict[str, Any]]:
     """Return the rows with the columns of PostgREST's `select` (`*`, `a,b`, `alias:a`); KeyError for an unknown one."""
     names = list(ROW) if select in ("", "*") else select.split(",")
     pairs = [(alias, column) for alias, _, column in (entry.rpartition(":") for entry in names)]
     rows = []
-    for number in range(ROW_COUNT):
+    for number in range(count):
         source = {**ROW, "id": f"{ROW['id'][:-2]}{number:02d}", **({"name": name} if name is not None else {})}
         rows.append({alias or column: source[column] for alias, column in pairs})
     return rows
@@ -130,7 +132,9 @@ class Upstream(asyncio.Protocol):
         if answer is None:
             select = unquote(parse_qs(query).get("select", ["*"])[0])
             try:
-                answer = frame("200 OK", json.dumps(select_rows(select), separators=(",", ":")).encode())
+                answer = frame(
+                    "200 OK", json.dumps(select_rows(select, count=self.behaviour.rows), separators=(",", ":")).encode()
+                )
             except KeyError as unknown:
                 answer = frame(
                     "400 Bad Request", json.dumps({"code": "42703", "message": f"no column {unknown}"}).encode()
@@ -152,6 +156,9 @@ class Upstream(asyncio.Protocol):
         wanted = parse_qs(query)
         if "delay_ms" in wanted:
             self.behaviour.delay_ms = float(wanted["delay_ms"][0])
+        if "rows" in wanted:
+            self.behaviour.rows = int(wanted["rows"][0])
+            self.behaviour.bodies.clear()
         if "echo" in wanted:
             self.behaviour.echo = wanted["echo"][0] == "1"
         counters = {"listed": self.behaviour.listed, "refused": self.behaviour.refused}

@@ -1,10 +1,15 @@
--- Sends each access token of BENCH_TOKENS in turn and closes with one line of JSON.
+-- Sends each access token of BENCH_TOKENS in turn, with BENCH_IF_NONE_MATCH where there is one, and closes with one line of JSON.
 
 local requests, turn = {}, 0
 
 function init()
   for token in os.getenv("BENCH_TOKENS"):gmatch("[^\n]+") do
-    requests[#requests + 1] = wrk.format("GET", nil, { ["Authorization"] = "Bearer " .. token })
+    local headers = { ["Authorization"] = "Bearer " .. token }
+    local etag = os.getenv("BENCH_IF_NONE_MATCH")
+    if etag and etag ~= "" then
+      headers["If-None-Match"] = etag
+    end
+    requests[#requests + 1] = wrk.format("GET", nil, headers)
   end
 end
 

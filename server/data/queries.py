@@ -5,6 +5,8 @@ A query is compiled once into a `Statement`, and any caller may execute it: iden
 (docs/decisions.md), and nothing that is remembered can carry a token.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -15,6 +17,7 @@ from postgrest import SyncPostgrestClient
 
 _ORIGIN: Final = "http://postgrest"
 _FUNCTIONS: Final = "/rpc/"
+_ANY_SPECIAL = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,20 @@ def once(statement: Statement, under: Once) -> Statement:
         "arguments": orjson.Fragment(statement.content or b"{}"),
     }
     return Statement(statement.method, f"{_FUNCTIONS}once", statement.headers, orjson.dumps(arguments))
+
+
+def one_of(query: Any, column: str, values: Sequence[str]) -> Any:
+    """Keep the rows that have one of these values: at least one, from a set of our own, so none needs quoting."""
+    return query.eq(column, values[0]) if len(values) == 1 else query.filter(column, "in", f"({','.join(values)})")
+
+
+def holding(query: Any, column: str, text: str) -> Any:
+    """Keep the rows whose column holds a text, in upper or lower case, whatever characters it is made of.
+
+    By a regular expression with each character that could mean something escaped; `ilike` would not do, since PostgREST
+    takes every asterisk there for a wildcard, and leaves no way to mean the asterisk.
+    """
+    return query.filter(column, "imatch", _ANY_SPECIAL.sub(r"\\\g<0>", text))
 
 
 # For functions that build the statements of what clients ask again and again: their arguments are few and hashable.

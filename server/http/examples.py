@@ -5,7 +5,6 @@ is asked for by name: tests/http/test_openapi.py says `give Monitor.name an exam
 """
 
 import re
-from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -13,7 +12,7 @@ from server.http.pagination import Position
 
 A_MOMENT = "2026-11-24T09:30:00Z"
 A_REQUEST_ID = "5f2b8c1d9e7a4c60b3d1f08a6e4c2b17"
-A_CURSOR = Position(datetime.fromisoformat(A_MOMENT), uuid5(NAMESPACE_URL, "urn:tocsin:example")).encode()
+A_CURSOR = Position("-created_at", A_MOMENT, uuid5(NAMESPACE_URL, "urn:tocsin:example")).encode()
 _OF_NAME: dict[str, Any] = {"version": 3, "next_cursor": A_CURSOR}
 _NOUNS = {"org": "organisation"}
 _VARIANT = re.compile(r"^New|With\w+$")

@@ -1,15 +1,29 @@
 """Field types that several features share, so that a URL or a status range means the same wherever it is written."""
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 OrgId = Annotated[
     UUID | None, Field(description="The organisation it belongs to. May be left out where you belong to exactly one.")
 ]
+
+
+def included(description: str) -> Any:
+    """Describe a field that is there only where the reader's `include` asked for it."""
+    return Field(default=None, description=description, json_schema_extra=_without_default)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+# Wide enough for any window, narrow enough for arithmetic.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 
 
 def _check_url(url: str, info: ValidationInfo) -> str:

@@ -146,6 +146,9 @@ def query_parameters(model: Any) -> list[dict[str, Any]]:
         text, examples = inlined.pop("description", ""), inlined.pop("examples", [])
         required = name in schema.get("required", ())
         parameter = {"name": name, "in": "query", "required": required, "description": text, "schema": inlined}
+        if inlined.get("type") == "array":  # several with a comma, in one parameter
+            parameter |= {"style": "form", "explode": False}
+            inlined.pop("default", None)
         parameters.append({**parameter, "example": examples[0]} if examples else parameter)
     return parameters
 

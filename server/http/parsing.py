@@ -5,11 +5,14 @@ is refused here, by JSON pointer (RFC 6901), before anything else looks at it.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from server.errors import BodyTooLarge, Fault, InvalidInput, MalformedRequest, UnsupportedMediaType
 
@@ -95,10 +98,57 @@ def parse_query(model: type[Model], pairs: Mapping[str, Sequence[str]]) -> Model
     faults = twice + [fault for name, values in pairs.items() for fault in unstorable(values[0], name)]
     if faults:
         raise InvalidInput(faults=faults)
+    texts = {name: values[0] for name, values in pairs.items()}
+    misspelt = {name: fault for name, text in texts.items() if (fault := _misspelling(model, name, text))}
     try:
-        return model.model_validate({name: values[0] for name, values in pairs.items()})
+        found = model.model_validate(texts)
     except ValidationError as error:
-        raise InvalidInput(faults=faults_of(error, lambda where: ".".join(map(str, where)))) from None
+        others = faults_of(error, lambda where: ".".join(map(str, where)))
+        faults = [*misspelt.values(), *(fault for fault in others if fault.pointer not in misspelt)]
+        raise InvalidInput(faults=faults) from None
+    if misspelt:
+        raise InvalidInput(faults=list(misspelt.values()))
+    return found
+
+
+# What pydantic reads in a text is wider than what we document: 5.0 and 5_0 are numbers to it, and 1700000000 is a time.
+_TIME = (
+    re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"),
+    "datetime_parsing",
+    "This must be a time as RFC 3339 writes it, with its offset, such as 2026-01-31T12:00:00Z.",
+)
+_SPELLINGS: dict[type, tuple[re.Pattern[str], str, str]] = {
+    int: (re.compile(r"-?(0|[1-9][0-9]*)"), "int_parsing", "This must be a whole number, such as 50."),
+    bool: (re.compile(r"true|false"), "bool_parsing", "This must be true or false."),
+    datetime: _TIME,
+    AwareDatetime: _TIME,
+}
+
+
+def _misspelling(model: type[BaseModel], name: str, text: str) -> Fault | None:
+    """Return what is wrong with how a parameter is written, None where nothing is, or nobody knows the parameter."""
+    for kind in _kinds_of_parameters(model).get(name, ()):
+        spelling, code, detail = _SPELLINGS[kind]
+        if not spelling.fullmatch(text):
+            return Fault(name, code, detail)
+    return None
+
+
+@cache
+def _kinds_of_parameters(model: type[BaseModel]) -> dict[str, tuple[type, ...]]:
+    """Return the parameters, as they are named on the wire, whose text is held against a spelling."""
+    return {
+        info.alias or name: tuple(kind for kind in _kinds_in(info.annotation) if kind in _SPELLINGS)
+        for name, info in model.model_fields.items()
+    }
+
+
+def _kinds_in(annotation: Any) -> Iterator[Any]:
+    parts = get_args(annotation)
+    if not parts:
+        yield annotation
+    for part in parts[:1] if get_origin(annotation) is Annotated else parts:
+        yield from _kinds_in(part)
 
 
 def refuse_credentials(names: Iterable[str]) -> None:

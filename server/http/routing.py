@@ -33,7 +33,7 @@ from server.http.idempotency import read_once
 from server.http.limits import Limiter, Tier
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body, refuse_credentials
 from server.http.principals import Door, Principal, principal_id, require_scope
-from server.http.replies import JSON, Reply, etag, expected_version, matches, one
+from server.http.replies import JSON, Reply, etag, expected_version, hash_of, held, one, salt_of
 from server.http.tokens import Claims, bearer_token
 from server.http.wsgi import Answer
 from server.settings import Settings
@@ -198,6 +198,7 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
     handler, read_input = operation.handler, _input_reader(operation, services)
     door, limits, key_scope = services.door, services.limits, operation.key_scope
     writes, is_post = operation.method != "GET", operation.method == "POST"
+    salt = salt_of(services.openapi_document)
 
     def view(**path: Any) -> Answer:
         environ = request.environ
@@ -228,13 +229,14 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
             if first is None:
                 raise
             reply = one(operation.answers, first, status=operation.status)  # type: ignore[arg-type]  # see the line above
-        return respond(reply, environ)
+        return respond(reply, environ, salt)
 
     return view
 
 
 def _public_view(operation: Operation, services: Services) -> Callable[..., Answer]:
     handler, read_input = operation.handler, _input_reader(operation, services)
+    salt = salt_of(services.openapi_document)
 
     def view(**path: Any) -> Answer:
         environ = request.environ
@@ -243,7 +245,7 @@ def _public_view(operation: Operation, services: Services) -> Callable[..., Answ
             refuse_credentials(request.args)
         services.limits.admit_address(environ, operation.limit)
         _require_acceptable(operation, environ)
-        return respond(handler(services, **path, **read_input(environ)), environ)
+        return respond(handler(services, **path, **read_input(environ)), environ, salt)
 
     return view
 
@@ -303,19 +305,33 @@ def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
         raise NotAcceptable(f"This path answers with {media_type}.")
 
 
-def respond(reply: Reply, environ: dict[str, Any]) -> Answer:
-    """Turn a reply into the response: validators, 304, and what caches may do with it."""
-    headers = [("Content-Type", reply.content_type), *reply.headers.items()]
+def respond(reply: Reply, environ: dict[str, Any], salt: bytes) -> Answer:
+    """Turn a reply into the response: validators, 304, and what caches may do with it.
+
+    A reader who holds what the database said is answered before anybody has read it. They can name it only because it
+    was read and sent once; `*` names anything, so that there the answer is made first.
+    """
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-        headers.append(("Cache-Control", "no-store"))
-        if reply.version is not None:
-            headers.append(("ETag", etag(reply)))
-        return Answer(reply.body, reply.status, headers[1:] if reply.status == 204 else headers)
-    validator = etag(reply)
-    headers += [("ETag", validator), ("Vary", "Authorization")]
+        return _respond_to_write(reply.rendered(), salt)
+    hashed, seen = hash_of(reply, salt), environ.get("HTTP_IF_NONE_MATCH")
+    tag = held(seen, hashed) if seen is not None else None
+    is_held = tag is not None
+    if tag is None:
+        reply = reply.rendered()
+        tag = etag(hashed, reply.version)
+        is_held = seen is not None and seen.strip() == "*"
+    headers = [*reply.headers.items(), ("ETag", tag), ("Vary", "Authorization")]
     if "Cache-Control" not in reply.headers:
         headers.append(("Cache-Control", "private, no-cache"))
-    seen = environ.get("HTTP_IF_NONE_MATCH")
-    if seen is not None and matches(seen, validator):
-        return Answer(b"", 304, headers[1:])
+    if is_held:
+        return Answer(b"", 304, headers)
+    return Answer(reply.body, reply.status, [("Content-Type", reply.content_type), *headers])
+
+
+def _respond_to_write(reply: Reply, salt: bytes) -> Answer:
+    headers = [*reply.headers.items(), ("Cache-Control", "no-store")]
+    if reply.version is not None:
+        headers.append(("ETag", etag(hash_of(reply, salt), reply.version)))
+    if reply.status != 204:
+        headers.insert(0, ("Content-Type", reply.content_type))
     return Answer(reply.body, reply.status, headers)

@@ -4,6 +4,7 @@ Rows that go straight through are shaped here, at a third of what validating the
 tests hold each one against its model. Rows that a rule has to look at are read as models (`replies.read_row`).
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, get_args, get_origin
@@ -13,18 +14,39 @@ from pydantic import BaseModel
 from server.errors import AppError
 
 
-def shape(model: type[BaseModel], rows: list[dict[str, Any]]) -> None:
-    """Bring rows into the wire shape of `model`, in place. Raises AppError where they do not have its columns."""
+def shape(model: type[BaseModel], rows: list[dict[str, Any]], included: Sequence[str] = ()) -> None:
+    """Bring rows into the wire shape of `model`, in place. Raises AppError where they do not have its columns.
+
+    `included` names those of the model's optional fields that were asked for: each row must have them.
+    """
+    times, lists = time_fields(model), list_fields(model)
+    embedded = [(name, object_fields(model)[name]) for name in included if name in object_fields(model)]
+    lists = tuple((name, inner) for name, inner in lists if name in included or model.model_fields[name].is_required())
     try:
         for row in rows:
-            for name in time_fields(model):
+            for name in times:
                 moment = row[name]
                 if moment is not None:
                     row[name] = rfc3339(moment)
-            for name, inner in list_fields(model):
+            for name, inner in lists:
                 shape(inner, row[name])
+            for name, inner in embedded:
+                row[name] = _shaped_one(inner, row[name])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise AppError(reason=f"upstream_shape: {model.__name__} {type(error).__name__} {error}") from None
+
+
+def _shaped_one(model: type[BaseModel], found: Any) -> dict[str, Any] | None:
+    """Return the one row that is embedded, None where there is none.
+
+    PostgREST embeds the one of a relation that could have many as an array, and the embedded Supabase, which takes a
+    partial unique index for a promise, as an object.
+    """
+    rows = found if isinstance(found, list) else [] if found is None else [found]
+    if len(rows) > 1:
+        raise ValueError(f"{len(rows)} embedded rows for one")
+    shape(model, rows)
+    return rows[0] if rows else None
 
 
 def rfc3339(text: str) -> str:
@@ -56,3 +78,14 @@ def list_fields(model: type[BaseModel]) -> tuple[tuple[str, type[BaseModel]], ..
         for inner in get_args(info.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel)
     )
+
+
+@cache
+def object_fields(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """Return the names of a model's single embedded rows, such as a delivery's channel, each with its model."""
+    return {
+        name: inner
+        for name, info in model.model_fields.items()
+        for inner in (info.annotation, *get_args(info.annotation))
+        if get_origin(info.annotation) is not list and isinstance(inner, type) and issubclass(inner, BaseModel)
+    }

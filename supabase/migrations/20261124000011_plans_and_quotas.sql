@@ -164,36 +164,6 @@ $$;
 revoke execute on function public.organisation_usage(uuid) from public, anon;
 grant execute on function public.organisation_usage(uuid) to authenticated;
 
--- As before, and no row is older than the plan's retention, though it may not be deleted yet. The moment is worked out
--- once a call, and partitions that lie before it are not opened.
-create or replace function public.monitor_checks(
-  monitor_id uuid, before_at timestamptz, before_id uuid, with_outcome text, max_rows integer
-) returns jsonb
-language sql stable
-set search_path = ''
-as $$
-  select coalesce((
-    select jsonb_agg(to_jsonb(page) order by page.started_at desc, page.id desc)
-    from (
-      select r.id, r.started_at, r.region, r.outcome, r.counted, r.status_code, r.error_kind, r.error_detail, r.dns_ms,
-        r.connect_ms, r.tls_ms, r.first_byte_ms, r.total_ms, r.remote_ip, r.tls_expires_at
-      from public.check_results r
-      where r.monitor_id = m.id
-        and r.started_at >= (
-          select now() - make_interval(days => p.retention_days)
-          from public.organisations o join public.plans p on p.name = o.plan
-          where o.id = m.org_id
-        )
-        and (before_at is null or (r.started_at <= before_at and (r.started_at < before_at or r.id < before_id)))
-        and (with_outcome is null or r.outcome = with_outcome)
-      order by r.started_at desc, r.id desc
-      limit least(max_rows, 201)
-    ) page
-  ), '[]'::jsonb)
-  from public.monitors m
-  where m.id = monitor_checks.monitor_id
-$$;
-
 -- The longest retention of any plan that an organisation has; null where there is no organisation.
 create function private.longest_retention_days() returns integer
 language sql stable

@@ -4,6 +4,9 @@
 grant select on public.plans to anon;
 alter policy "everybody sees what plans there are" on public.plans to authenticated, anon;
 grant execute on function private.count_used(uuid, text), public.organisation_usage(uuid) to anon;
+grant select on public.named_monitors, public.named_channels to anon;
+grant execute on function private.name_key(text), private.last_observations(uuid), private.spent_in_states(uuid, timestamptz),
+  public.list_checks(uuid, boolean, timestamptz, uuid, text, timestamptz, timestamptz, integer), public.overview(uuid) to anon;
 
 -- As before, with keys that stand; one that was rotated gives its place to its successor. With its owner's rights, since
 -- keys are hidden from most members: it is asked by triggers, and of organisations that the caller sees.

@@ -24,6 +24,22 @@ HISTORY = {
     "ended_ms": {},
     "open": None,
 }
+OVERVIEW = {
+    "organisations": [
+        {
+            "org_id": MONITOR["org_id"],
+            "name": "Acme",
+            "my_role": "owner",
+            "monitors": {"total": 2, "paused": 1, "by_state": {"down": 1}},
+            "in_trouble": [{name: MONITOR[name] for name in ("id", "name", "target", "state", "state_since")}],
+            "open_incident_count": 1,
+            "open_incidents": [{**INCIDENT, "version": 1}],
+            "failed_deliveries": [],
+            "spent_24_hours": {"up": 999_999, "down": 1},
+            "spent_7_days": {},
+        }
+    ]
+}
 DELIVERY = {
     **dict.fromkeys(("incident_id", "next_attempt_at", "last_status_code", "last_error", "delivered_at")),
     "id": MONITOR["id"],
@@ -78,6 +94,7 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/monitors/preview"): (CLOSED, 0, {"target": "https://example.com/"}, []),
     ("GET", "/v1/monitors/<uuid:monitor_id>/checks"): (CLOSED, 0, None, [[]]),
     ("GET", "/v1/monitors/<uuid:monitor_id>/uptime"): (CLOSED, 0, None, [HISTORY]),
+    ("GET", "/v1/overview"): (CLOSED, 0, None, [OVERVIEW]),
     ("GET", "/v1/incidents"): (CLOSED, 0, None, [[INCIDENT]]),
     ("GET", "/v1/incidents/<uuid:incident_id>"): (CLOSED, 0, None, [[{**INCIDENT, "comments": [COMMENT]}]]),
     ("POST", "/v1/incidents/<uuid:incident_id>/acknowledge"): (CLOSED, 0, None, [[INCIDENT], [INCIDENT]]),

@@ -20,7 +20,7 @@ from server.http.routing import Feature, Operation
 from server.http.shaping import time_fields
 from tests.architecture.test_routes import ROUTES
 from tests.http.conftest import MONITOR, ORG_ID
-from tests.http.test_parsing import path_of
+from tests.http.test_parsing import CHANNEL, INCIDENT, path_of
 
 CHECK = {
     **dict.fromkeys(("dns_ms", "connect_ms", "tls_ms", "tls_expires_at")),
@@ -216,6 +216,42 @@ def test_an_answer_is_as_the_document_describes_it(operation, client, upstream, 
     for row in rows:
         for name in time_fields(operation.list_of or operation.answers):
             assert row.get(name) is None or row[name].endswith("Z")
+
+
+INCLUDED: dict[str, dict[str, Any]] = {
+    "list_monitors": {"open_incident": None, "latest_check": [{**CHECK, "id": MONITOR["id"]}]},
+    "read_monitor": {"open_incident": [], "latest_check": []},
+    "list_incidents": {"monitor": MONITOR, "comments": []},
+    "read_incident": {"monitor": MONITOR},
+    "list_deliveries": {"channel": CHANNEL, "incident": INCIDENT},
+}
+
+
+@pytest.mark.parametrize("operation", ANSWERING, ids=lambda operation: operation.name)
+def test_what_can_be_included_is_in_the_document_and_absent_unless_asked_for(
+    operation, client, upstream, signed_in, document
+):
+    offered = next((p for p in described(operation, document).get("parameters", []) if p.get("name") == "include"), None)
+    assert (offered is None) == (operation.name not in INCLUDED)
+    if offered is None:
+        return
+    embedded = INCLUDED[operation.name]
+    assert (offered["style"], offered["explode"]) == ("form", False)
+    items = offered["schema"]["items"]
+    assert set(items.get("enum", [items.get("const")])) == set(embedded)
+    model = document["components"]["schemas"][(operation.list_of or operation.answers).__name__]
+    assert set(embedded) <= set(model["properties"])
+    assert not set(embedded) & set(model["required"])
+    ((row,),) = ROUTES[operation.method, operation.path][-1]
+    for wanted in (set[str](), set(embedded)):
+        upstream.answer([{**row, **{name: embedded[name] for name in wanted}}])
+        query = {"include": ",".join(wanted)} if wanted else {}
+        answer = client.get(path_of(operation), query_string=query, headers=signed_in).json
+        found = answer["data"][0] if operation.list_of else answer
+        assert set(found) & set(embedded) == wanted
+    refused = client.get(f"{path_of(operation)}?include=secret", headers=signed_in)
+    assert refused.status_code == 422
+    assert all(name in refused.json["errors"][0]["detail"] for name in embedded)
 
 
 def test_a_problem_is_as_the_document_describes_it(client, signed_in, document):

@@ -1,7 +1,6 @@
 """What supabase-py's builder makes of the queries that our stores write, and that a statement knows nobody."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -11,13 +10,13 @@ import pytest
 from server.data.clients import Supabase
 from server.data.queries import Statement, call, compiled, table
 from server.features.monitors import store as monitors
-from server.features.monitors.rules import State
+from server.features.monitors.schemas import MonitorQuery
 from server.http.pagination import PageQuery, Position, paged
 from tests.http.conftest import ORG_ID, SUPABASE_URL, FakeUpstream
 
 ID = UUID("a7470079-8fd5-40eb-8b1d-c790840bc8b3")
-POSITION = Position(datetime(2026, 1, 2, 3, 4, 5, 600000, tzinfo=UTC), ID)
-AT = "2026-01-02T03%3A04%3A05.600000%2B00%3A00"
+POSITION = Position("-opened_at", "2026-01-02T03:04:05.600000Z", ID)
+AT = "2026-01-02T03%3A04%3A05.600000Z"
 
 # The schema, as the builder names it on everything; PostgREST heeds the one that fits the method.
 PROFILE = {"accept-profile": "public", "content-profile": "public"}
@@ -155,22 +154,30 @@ def database(upstream: FakeUpstream, token: str, request_id: str = "r") -> Any:
 def test_a_remembered_statement_goes_out_in_the_name_of_whoever_asks_next():
     upstream = FakeUpstream()
     for token, request_id in [("adas", "1"), ("bobs", "2"), ("adas", "3")]:
-        monitors.list_page(database(upstream, token, request_id), PageQuery(), org_id=None, state=None, paused=None)
+        monitors.list_page(
+            database(upstream, token, request_id), PageQuery(), org_id=None, states=(), paused=None, name_holds=None
+        )
     sent = [(asked.headers["Authorization"], asked.headers["X-Request-ID"]) for asked in upstream.requests]
     assert sent == [("Bearer adas", "1"), ("Bearer bobs", "2"), ("Bearer adas", "3")]
     assert len({(asked.method, asked.url, asked.content) for asked in upstream.requests}) == 1
-    assert monitors._page(PageQuery(), None, None, None) is monitors._page(PageQuery(), None, None, None)
+    assert monitors._page(*ANY) is monitors._page(*ANY)
+
+
+ANY: tuple[Any, ...] = (PageQuery(), None, (), None, None, ())
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ((PageQuery(), None, None, True), (PageQuery(), None, None, False)),
-        ((PageQuery(), None, None, False), (PageQuery(), None, None, None)),
-        ((PageQuery(limit=1), None, None, None), (PageQuery(limit=2), None, None, None)),
-        ((PageQuery(), ID, None, None), (PageQuery(), UUID(ORG_ID), None, None)),
-        ((PageQuery(), None, State.UP, None), (PageQuery(), None, State.DOWN, None)),
-        ((PageQuery(cursor=POSITION.encode()), None, None, None), (PageQuery(), None, None, None)),
+        ((PageQuery(), None, (), True, None, ()), (PageQuery(), None, (), False, None, ())),
+        ((PageQuery(), None, (), False, None, ()), ANY),
+        ((PageQuery(limit=1), *ANY[1:]), (PageQuery(limit=2), *ANY[1:])),
+        ((MonitorQuery(order="name"), *ANY[1:]), (MonitorQuery(order="-name"), *ANY[1:])),
+        ((PageQuery(), ID, (), None, None, ()), (PageQuery(), UUID(ORG_ID), (), None, None, ())),
+        ((PageQuery(), None, ("up",), None, None, ()), (PageQuery(), None, ("down",), None, None, ())),
+        ((PageQuery(), None, (), None, "a", ()), (PageQuery(), None, (), None, "b", ())),
+        ((PageQuery(), None, (), None, None, ("latest_check",)), ANY),
+        ((PageQuery(cursor=POSITION.encode()), *ANY[1:]), ANY),
     ],
 )
 def test_what_is_remembered_of_one_question_answers_no_other(one, other):

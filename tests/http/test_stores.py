@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import json
 import pkgutil
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -18,13 +19,14 @@ from server.features.checks import store as checks
 from server.features.deliveries import store as deliveries
 from server.features.incidents import store as incidents
 from server.features.incidents.rules import IncidentState
+from server.features.incidents.schemas import IncidentQuery
 from server.features.keys import store as keys
 from server.features.keys.routes import spell_secret
 from server.features.keys.rules import Scope
 from server.features.me import store as me
 from server.features.monitors import store as monitors
-from server.features.monitors.rules import State
 from server.features.orgs import store as orgs
+from server.features.overview import store as overview
 from server.features.uptime import store as uptime
 from server.features.usage import store as usage
 from server.http.pagination import PageQuery
@@ -33,6 +35,9 @@ from tests.http.test_queries import ID, POSITION, database
 
 ORG = UUID(ORG_ID)
 PAGE = PageQuery()
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+COMMENTS = f"comments:incident_comments({incidents.COMMENT_COLUMNS})"
+MONITOR_OF_INCIDENT = "monitor:monitors!incidents_monitor_id_fkey(id,name,kind,target,state,paused)"
 NEWEST = {"order": "created_at.desc,id.desc", "limit": "51"}
 ONE = {"id": f"eq.{ID}", "limit": "1"}
 ROLE = "...organisations!{}_org_id_fkey(my_role)"
@@ -68,39 +73,66 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {},
     ),
     checks.list_page: (
-        (ID, PageQuery(limit=2, cursor=POSITION.encode()), "failed"),
+        (ID, PageQuery(limit=2, cursor=POSITION.encode()), "down", MOMENT, None),
         {},
         "POST",
-        "rpc/monitor_checks",
+        "rpc/list_checks",
         {},
         {
             "monitor_id": str(ID),
-            "before_at": "2026-01-02T03:04:05.600000+00:00",
-            "before_id": str(ID),
-            "with_outcome": "failed",
+            "ascending": False,
+            "after_at": "2026-01-02T03:04:05.600000Z",
+            "after_id": str(ID),
+            "with_outcome": "down",
+            "from_at": "2026-01-01T00:00:00+00:00",
+            "to_at": None,
             "max_rows": 3,
         },
     ),
     deliveries.list_page: (
-        (PAGE, {"state": "dead", "channel_id": ID, "org_id": None}),
+        (
+            PAGE,
+            {"channel_id": ID, "org_id": None},
+            ("pending", "dead"),
+            ("channel.test",),
+            ("channel", "incident"),
+        ),
         {},
         "GET",
         "deliveries",
-        {"select": deliveries.COLUMNS, "state": "eq.dead", "channel_id": f"eq.{ID}", **NEWEST},
+        {
+            "select": f"{deliveries.COLUMNS},channel:channels!deliveries_channel_id_fkey(id,name,kind,url),"
+            "incident:incidents!deliveries_incident_id_fkey"
+            "(id,monitor_id,state,cause,summary,started_at,opened_at,resolved_at)",
+            "channel_id": f"eq.{ID}",
+            "state": "in.(pending,dead)",
+            "type": "eq.channel.test",
+            **NEWEST,
+        },
         None,
     ),
     deliveries.retry: ((ID,), {}, "POST", "rpc/retry_delivery", {}, {"delivery_id": str(ID)}),
     deliveries.test_channel: ((ID,), {}, "POST", "rpc/test_channel", {}, {"channel_id": str(ID)}),
     incidents.list_page: (
-        (PAGE,),
-        {"org_id": ORG, "monitor_id": ID, "state": IncidentState.OPEN},
+        (IncidentQuery(),),
+        {
+            "org_id": ORG,
+            "monitor_id": ID,
+            "states": ("open", "acknowledged"),
+            "opened_after": MOMENT,
+            "opened_before": None,
+            "include": ("monitor", "comments"),
+        },
         "GET",
         "incidents",
         {
-            "select": incidents.COLUMNS,
+            "select": f"{incidents.COLUMNS},{MONITOR_OF_INCIDENT},{COMMENTS}",
             "org_id": f"eq.{ORG}",
             "monitor_id": f"eq.{ID}",
-            "state": "eq.open",
+            "state": "in.(open,acknowledged)",
+            "opened_at": "gte.2026-01-01T00:00:00+00:00",
+            "comments.order": "created_at.asc,id.asc",
+            "comments.limit": "20",
             "order": "opened_at.desc,id.desc",
             "limit": "51",
         },
@@ -113,7 +145,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         "incidents",
         {
             "select": f"{incidents.COLUMNS},comments:incident_comments({incidents.COMMENT_COLUMNS})",
-            "comments.order": "created_at.asc",
+            "comments.order": "created_at.asc,id.asc",
             "comments.limit": "200",
             **ONE,
         },
@@ -196,10 +228,29 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     ),
     monitors.list_page: (
         (PAGE,),
-        {"org_id": ORG, "state": State.DOWN, "paused": False},
+        {
+            "org_id": ORG,
+            "states": ("down",),
+            "paused": False,
+            "name_holds": "50% (*)",
+            "include": ("open_incident", "latest_check"),
+        },
         "GET",
         "monitors",
-        {"select": monitors.COLUMNS, "org_id": f"eq.{ORG}", "state": "eq.down", "paused": "eq.false", **NEWEST},
+        {
+            "select": f"{monitors.COLUMNS},open_incident:incidents!incidents_monitor_id_fkey"
+            "(id,state,cause,summary,started_at,opened_at,acknowledged_at),latest_check:check_results"
+            "(id,started_at,region,outcome,status_code,error_kind,error_detail,total_ms)",
+            "open_incident.resolved_at": "is.null",
+            "open_incident.limit": "1",
+            "latest_check.order": "started_at.desc,id.desc",
+            "latest_check.limit": "1",
+            "org_id": f"eq.{ORG}",
+            "state": "eq.down",
+            "paused": "eq.false",
+            "name": r"imatch.50\% \(\*\)",
+            **NEWEST,
+        },
         None,
     ),
     monitors.read: ((ID,), {}, "GET", "monitors", {"select": monitors.COLUMNS, **ONE}, None),
@@ -252,6 +303,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         },
     ),
     usage.read: ((ORG,), {}, "POST", "rpc/organisation_usage", {}, {"org_id": ORG_ID}),
+    overview.read_overview: ((ORG,), {}, "POST", "rpc/overview", {}, {"org_id": ORG_ID}),
     read_memberships: (
         (str(ID),),
         {},

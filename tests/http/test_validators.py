@@ -1,9 +1,12 @@
 """ETags, 304 and 412 (RFC 9110): a reader need not be told twice, and a writer cannot undo what they have not seen."""
 
 import json
+import re
 
 import pytest
 
+from server.features.monitors.schemas import Monitor
+from server.http.replies import etag, hash_of, held, one, salt_of
 from tests.http.conftest import MONITOR, MONITOR_FOR_WRITING
 from tests.http.test_parsing import INCIDENT, ORGANISATION
 
@@ -26,8 +29,8 @@ def test_every_get_has_an_etag_and_may_be_kept_but_must_be_asked_for_again(clien
 
 def test_what_the_reader_holds_still_stands(client, signed_in, upstream):
     tag = read(client, signed_in, upstream).headers["ETag"]
-    for held in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-        again = read(client, signed_in, upstream, **{"If-None-Match": held})
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = read(client, signed_in, upstream, **{"If-None-Match": known})
         assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
         assert "Content-Length" not in again.headers
         assert "Content-Type" not in again.headers
@@ -150,3 +153,65 @@ def test_an_incident_moves_on_only_as_it_was_read(client, signed_in, upstream, t
 
 def test_if_match_says_nothing_about_a_read(client, signed_in, upstream):
     assert read(client, signed_in, upstream, **{"If-Match": '"never-ours"'}).status_code == 200
+
+
+def test_what_the_reader_holds_is_answered_before_anybody_has_read_it(client, signed_in, upstream, monkeypatch):
+    for path in ("/v1/monitors", HERE):
+        tag = read(client, signed_in, upstream, path=path).headers["ETag"]
+
+        def must_not(*_: object) -> None:
+            raise AssertionError("a 304 was rendered")
+
+        with monkeypatch.context() as patched:
+            for name in ("read_answer", "read_rows", "shape"):
+                patched.setattr(f"server.http.replies.{name}", must_not)
+            again = read(client, signed_in, upstream, path=path, **{"If-None-Match": tag})
+        assert (again.status_code, again.headers["ETag"]) == (304, tag)
+        assert again.headers["Cache-Control"] == "private, no-cache"
+        assert "Authorization" in again.headers.getlist("Vary")
+
+
+BROKEN = [b"{}", b"1", b"[1]", b'[{"id":', b"<html>", b"null", b'[{"id":"x"}]', b""]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("path", [HERE, "/v1/monitors"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_broken_is_never_taken_for_what_the_reader_holds(client, signed_in, upstream, path, method, broken):
+    tag = read(client, signed_in, upstream, path=path).headers["ETag"]
+    for known in (tag, "*", '"abc"', f'*, {tag}, "3.0123456789abcdef01"'):
+        upstream.answer(broken)
+        answer = client.open(path, method=method, headers={**signed_in, "If-None-Match": known})
+        assert answer.status_code in {500, 503}
+        assert "ETag" not in answer.headers
+
+
+def test_a_version_that_was_put_before_the_hash_of_another_is_none_of_ours(client, signed_in, upstream):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    assert re.fullmatch(r'"3\.[0-9a-f]{18}"', tag)
+    for forged in (tag.replace("3.", "4."), tag.replace("3.", ""), tag.replace("3.", "03."), tag.upper()):
+        if forged != tag:
+            assert read(client, signed_in, upstream, **{"If-None-Match": forged}).status_code == 200
+
+
+def test_a_deploy_that_shapes_answers_differently_changes_every_etag(client, signed_in, upstream):
+    raw = json.dumps([MONITOR]).encode()
+    reply = one(Monitor, raw)
+    tags = [etag(hash_of(reply, salt_of(document)), 3) for document in (b"one", b"other", b"one")]
+    assert tags[0] == tags[2] != tags[1]
+    assert held(tags[1], hash_of(reply, salt_of(b"one"))) is None
+    assert held(tags[0], hash_of(reply, salt_of(b"one"))) == tags[0]
+
+
+def test_another_answer_of_the_database_has_another_etag_even_where_it_reads_the_same(client, signed_in, upstream):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    upstream.answer(json.dumps([MONITOR], indent=1).encode())
+    answer = client.get(HERE, headers={**signed_in, "If-None-Match": tag})
+    assert answer.status_code == 200, "spelled otherwise: sent once more, which is never wrong"
+    assert answer.headers["ETag"] != tag
+
+
+def test_many_tags_are_looked_through(client, signed_in, upstream):
+    tag = read(client, signed_in, upstream).headers["ETag"]
+    many = ", ".join([*(f'"3.{number:018x}"' for number in range(200)), tag])
+    assert read(client, signed_in, upstream, **{"If-None-Match": many}).status_code == 304

@@ -56,6 +56,7 @@ CASES = {
     "preview_monitor": Case(body={"target": "http://127.0.0.1:1/"}, editors_only=False),
     "list_checks": Case(MONITOR),
     "read_uptime": Case(MONITOR),
+    "read_overview": Case(ORG),
     "list_incidents": Case(ORG | MONITOR),
     "read_incident": Case(INCIDENT),
     "acknowledge_incident": Case(INCIDENT),

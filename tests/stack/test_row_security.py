@@ -145,7 +145,9 @@ def test_a_foreign_monitor_has_no_history_and_no_checks(connection: psycopg.Conn
             history = value(
                 connection, "select monitor_history(%s, now() - interval '1 day', now())", [world.monitor_id]
             )
-            checks = value(connection, "select monitor_checks(%s, null, null, null, 10)", [world.monitor_id])
+            checks = value(
+                connection, "select list_checks(%s, false, null, null, null, null, null, 10)", [world.monitor_id]
+            )
             observed = value(
                 connection, "select (select last_observed_at from private.last_observation(%s))", [world.monitor_id]
             )

@@ -36,7 +36,7 @@ def create_channel(call: Call, body: ChannelDraft) -> Reply:
 
 @feature.route("GET", "/v1/channels", query=ChannelQuery, list_of=Channel)
 def list_channels(call: Call, query: ChannelQuery) -> Reply:
-    """List channels, newest first."""
+    """List channels, newest first unless `order` says otherwise."""
     return replies.page(Channel, store.list_page(call.database, query, query.org_id), query)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.http.fields import HttpUrl, OrgId
-from server.http.pagination import PageQuery
+from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
 class ChannelDraft(BaseModel):
@@ -53,7 +53,8 @@ class NewChannel(Channel):
     )
 
 
-class ChannelQuery(PageQuery):
+class ChannelQuery(OrderedQuery):
     """Which channels to list."""
 
+    order: Annotated[str, OrderedBy(("created_at", "name")), Field(description=ORDER_DESCRIPTION)] = "-created_at"
     org_id: Annotated[UUID | None, Field(description="Only those of this organisation.")] = None

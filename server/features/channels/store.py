@@ -5,7 +5,7 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import call, table
-from server.http.pagination import PageQuery, paged
+from server.http.pagination import PageQuery, listed, paged
 
 COLUMNS = "id,org_id,name,kind,url,created_at,version"
 
@@ -17,7 +17,7 @@ def create(database: Database, channel: dict[str, Any]) -> bytes:
 
 def list_page(database: Database, page: PageQuery, org_id: UUID | None) -> bytes:
     """Return a page of channels, filtered, as a JSON array."""
-    query = table("channels").select(COLUMNS)
+    query = table(listed("channels", page)).select(COLUMNS)
     if org_id is not None:
         query = query.eq("org_id", org_id)
     return database.execute(paged(query, page))

@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from server.features.monitors.rules import ErrorKind
-from server.http.pagination import PageQuery
+from server.http.fields import Moment
+from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
 class Check(BaseModel):
@@ -37,7 +38,14 @@ class Check(BaseModel):
     )
 
 
-class CheckQuery(PageQuery):
+class CheckQuery(OrderedQuery):
     """Which results to list."""
 
+    order: Annotated[str, OrderedBy(("started_at",)), Field(description=ORDER_DESCRIPTION)] = "-started_at"
     outcome: Annotated[Literal["up", "down"] | None, Field(description="Only successes, or only failures.")] = None
+    from_at: Annotated[
+        Moment | None, Field(alias="from", description="Only those that began at this time or later, RFC 3339.")
+    ] = None
+    to_at: Annotated[
+        Moment | None, Field(alias="to", description="Only those that began before this time, RFC 3339.")
+    ] = None

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from server.errors import Forbidden, NotFound
 from server.features.deliveries import store
-from server.features.deliveries.schemas import Delivery, DeliveryQuery
+from server.features.deliveries.schemas import Delivery, DeliveryAndMore, DeliveryQuery
 from server.http import replies
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
@@ -12,16 +12,12 @@ from server.http.routing import Call, Feature
 feature = Feature("Deliveries")
 
 
-@feature.route("GET", "/v1/deliveries", query=DeliveryQuery, list_of=Delivery)
+@feature.route("GET", "/v1/deliveries", query=DeliveryQuery, list_of=DeliveryAndMore)
 def list_deliveries(call: Call, query: DeliveryQuery) -> Reply:
-    """List deliveries, newest first, with how each went."""
-    filters = {
-        "org_id": query.org_id,
-        "channel_id": query.channel_id,
-        "incident_id": query.incident_id,
-        "state": query.state,
-    }
-    return replies.page(Delivery, store.list_page(call.database, query, filters), query)
+    """List deliveries, newest first unless `order` says otherwise, with how each went."""
+    ids = {"org_id": query.org_id, "channel_id": query.channel_id, "incident_id": query.incident_id}
+    rows = store.list_page(call.database, query, ids, query.state, query.type, query.include)
+    return replies.page(DeliveryAndMore, rows, query, included=query.include)
 
 
 @feature.route(

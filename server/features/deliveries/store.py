@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from server.data.clients import Database
-from server.data.queries import call, table
+from server.data.queries import call, one_of, table
 from server.http.pagination import PageQuery, paged
 
 COLUMNS = (
@@ -13,12 +13,32 @@ COLUMNS = (
 )
 
 
-def list_page(database: Database, page: PageQuery, filters: Mapping[str, UUID | str | None]) -> bytes:
-    """Return a page of deliveries, filtered by column, as a JSON array."""
-    query = table("deliveries").select(COLUMNS)
-    for column, value in filters.items():
+EMBEDDED = {
+    "channel": "channel:channels!deliveries_channel_id_fkey(id,name,kind,url)",
+    "incident": (
+        "incident:incidents!deliveries_incident_id_fkey"
+        "(id,monitor_id,state,cause,summary,started_at,opened_at,resolved_at)"
+    ),
+}
+
+
+def list_page(
+    database: Database,
+    page: PageQuery,
+    ids: Mapping[str, UUID | None],
+    states: tuple[str, ...],
+    types: tuple[str, ...],
+    include: tuple[str, ...] = (),
+) -> bytes:
+    """Return a page of deliveries, filtered by ids, by column, and more, with what `include` names, as a JSON array."""
+    query = table("deliveries").select(COLUMNS, *(EMBEDDED[name] for name in include))
+    for column, value in ids.items():
         if value is not None:
             query = query.eq(column, value)
+    if states:
+        query = one_of(query, "state", states)
+    if types:
+        query = one_of(query, "type", types)
     return database.execute(paged(query, page))
 
 

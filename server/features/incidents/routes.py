@@ -9,7 +9,9 @@ from server.features.incidents.schemas import (
     Comment,
     CommentDraft,
     Incident,
+    IncidentAndMore,
     IncidentAndRole,
+    IncidentInclude,
     IncidentQuery,
     IncidentWithComments,
 )
@@ -21,17 +23,33 @@ from server.http.routing import Call, Feature
 feature = Feature("Incidents")
 
 
-@feature.route("GET", "/v1/incidents", query=IncidentQuery, list_of=Incident)
+@feature.route("GET", "/v1/incidents", query=IncidentQuery, list_of=IncidentAndMore)
 def list_incidents(call: Call, query: IncidentQuery) -> Reply:
-    """List incidents, newest first."""
-    rows = store.list_page(call.database, query, org_id=query.org_id, monitor_id=query.monitor_id, state=query.state)
-    return replies.page(Incident, rows, query, by="opened_at")
+    """List incidents, newest first unless `order` says otherwise."""
+    rows = store.list_page(
+        call.database,
+        query,
+        org_id=query.org_id,
+        monitor_id=query.monitor_id,
+        states=query.state,
+        opened_after=query.opened_after,
+        opened_before=query.opened_before,
+        include=query.include,
+    )
+    return replies.page(IncidentAndMore, rows, query, included=query.include)
 
 
-@feature.route("GET", "/v1/incidents/<uuid:incident_id>", answers=IncidentWithComments, refusals=(NotFound,))
-def read_incident(call: Call, incident_id: UUID) -> Reply:
+@feature.route(
+    "GET",
+    "/v1/incidents/<uuid:incident_id>",
+    query=IncidentInclude,
+    answers=IncidentWithComments,
+    refusals=(NotFound,),
+)
+def read_incident(call: Call, incident_id: UUID, query: IncidentInclude) -> Reply:
     """Read one incident with its comments."""
-    return replies.one(IncidentWithComments, store.read(call.database, incident_id))
+    found = store.read(call.database, incident_id, query.include)
+    return replies.one(IncidentWithComments, found, included=query.include)
 
 
 @feature.route(

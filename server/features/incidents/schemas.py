@@ -7,8 +7,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.features.incidents.rules import IncidentState
+from server.features.monitors.rules import State
 from server.features.orgs.rules import Role
-from server.http.pagination import PageQuery
+from server.http.choices import AnyOf
+from server.http.fields import Moment, included
+from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
 class Incident(BaseModel):
@@ -51,10 +54,29 @@ class Comment(BaseModel):
     created_at: datetime
 
 
+class MonitorOfIncident(BaseModel):
+    """The monitor that was down."""
+
+    id: UUID
+    name: str
+    kind: Literal["http"]
+    target: str
+    state: State
+    paused: bool
+
+
+class IncidentAndMore(Incident):
+    """An incident with what `include` asked for; what it did not ask for is absent."""
+
+    monitor: MonitorOfIncident | None = included("The monitor that was down.")
+    comments: list[Comment] = included("What was said about it, oldest first, at most 20 comments.")
+
+
 class IncidentWithComments(Incident):
     """An incident with what was said about it, oldest first, at most 200 comments."""
 
     comments: list[Comment]
+    monitor: MonitorOfIncident | None = included("The monitor that was down.")
 
 
 class CommentDraft(BaseModel):
@@ -69,9 +91,35 @@ class CommentDraft(BaseModel):
     ]
 
 
-class IncidentQuery(PageQuery):
+class IncidentInclude(BaseModel):
+    """What to answer with an incident."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    include: Annotated[
+        tuple[str, ...],
+        AnyOf(("monitor",)),
+        Field(description="What to answer with it, in the same call, beside its comments."),
+    ] = ()
+
+
+class IncidentQuery(OrderedQuery):
     """Which incidents to list."""
 
+    order: Annotated[str, OrderedBy(("opened_at", "started_at")), Field(description=ORDER_DESCRIPTION)] = "-opened_at"
     org_id: Annotated[UUID | None, Field(description="Only those of this organisation.")] = None
     monitor_id: Annotated[UUID | None, Field(description="Only those of this monitor.")] = None
-    state: Annotated[IncidentState | None, Field(description="Only those in this state.")] = None
+    state: Annotated[
+        tuple[str, ...],
+        AnyOf(tuple(IncidentState)),
+        Field(description="Only those in this state, or in one of several: `open,acknowledged` are all that go on."),
+    ] = ()
+    opened_after: Annotated[Moment | None, Field(description="Only those opened at this time or later, RFC 3339.")] = (
+        None
+    )
+    opened_before: Annotated[Moment | None, Field(description="Only those opened before this time, RFC 3339.")] = None
+    include: Annotated[
+        tuple[str, ...],
+        AnyOf(("monitor", "comments")),
+        Field(description="What to answer with each incident, in the same call."),
+    ] = ()

@@ -23,9 +23,11 @@ from server.features.monitors.schemas import (
     BatchOutcome,
     BatchResult,
     Monitor,
+    MonitorAndMore,
     MonitorAndRole,
     MonitorBatch,
     MonitorDraft,
+    MonitorInclude,
     MonitorPatch,
     MonitorQuery,
     MonitorSettings,
@@ -77,17 +79,32 @@ def create_monitors(call: Call, body: MonitorBatch) -> Reply:
     )
 
 
-@feature.route("GET", "/v1/monitors", query=MonitorQuery, list_of=Monitor)
+@feature.route("GET", "/v1/monitors", query=MonitorQuery, list_of=MonitorAndMore)
 def list_monitors(call: Call, query: MonitorQuery) -> Reply:
-    """List monitors, newest first."""
-    rows = store.list_page(call.database, query, org_id=query.org_id, state=query.state, paused=query.paused)
-    return replies.page(Monitor, rows, query)
+    """List monitors, newest first unless `order` says otherwise."""
+    rows = store.list_page(
+        call.database,
+        query,
+        org_id=query.org_id,
+        states=query.state,
+        paused=query.paused,
+        name_holds=query.q,
+        include=query.include,
+    )
+    return replies.page(MonitorAndMore, rows, query, included=query.include)
 
 
-@feature.route("GET", "/v1/monitors/<uuid:monitor_id>", answers=Monitor, refusals=(NotFound,))
-def read_monitor(call: Call, monitor_id: UUID) -> Reply:
+@feature.route(
+    "GET",
+    "/v1/monitors/<uuid:monitor_id>",
+    query=MonitorInclude,
+    answers=MonitorAndMore,
+    refusals=(NotFound,),
+)
+def read_monitor(call: Call, monitor_id: UUID, query: MonitorInclude) -> Reply:
     """Read one monitor."""
-    return replies.one(Monitor, store.read(call.database, monitor_id))
+    found = store.read(call.database, monitor_id, query.include)
+    return replies.one(MonitorAndMore, found, included=query.include)
 
 
 @feature.route(

@@ -18,8 +18,9 @@ from pydantic_core import PydanticCustomError
 from server.features.monitors import rules
 from server.features.monitors.rules import ErrorKind, State
 from server.features.orgs.rules import Role
-from server.http.fields import HttpUrl, OrgId
-from server.http.pagination import PageQuery
+from server.http.choices import AnyOf
+from server.http.fields import HttpUrl, OrgId, included
+from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
 def _readable_ranges(expected_status: list[str]) -> list[str]:
@@ -239,12 +240,69 @@ class MonitorAndRole(Monitor):
     my_role: Role
 
 
-class MonitorQuery(PageQuery):
+class OpenIncident(BaseModel):
+    """The incident of a monitor that has not been resolved."""
+
+    id: UUID
+    state: Literal["open", "acknowledged"]
+    cause: str
+    summary: str
+    started_at: datetime
+    opened_at: datetime
+    acknowledged_at: datetime | None
+
+
+class LatestCheck(BaseModel):
+    """What a monitor's last check saw."""
+
+    id: UUID
+    started_at: datetime
+    region: str
+    outcome: Literal["up", "down"]
+    status_code: int | None
+    error_kind: ErrorKind | None
+    error_detail: str | None
+    total_ms: float | None
+
+
+class MonitorAndMore(Monitor):
+    """A monitor with what `include` asked for; what it did not ask for is absent."""
+
+    open_incident: OpenIncident | None = included("Null where there is none.")
+    latest_check: LatestCheck | None = included("Null where none has been made, or kept.")
+
+
+Include = Annotated[
+    tuple[str, ...],
+    AnyOf(("open_incident", "latest_check")),
+    Field(description="What to answer with each monitor, in the same call."),
+]
+
+
+class MonitorInclude(BaseModel):
+    """What to answer with a monitor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    include: Include = ()
+
+
+class MonitorQuery(OrderedQuery):
     """Which monitors to list."""
 
+    order: Annotated[
+        str, OrderedBy(("created_at", "updated_at", "state_since", "name")), Field(description=ORDER_DESCRIPTION)
+    ] = "-created_at"
     org_id: Annotated[UUID | None, Field(description="Only those of this organisation.")] = None
-    state: Annotated[State | None, Field(description="Only those in this state.")] = None
+    state: Annotated[
+        tuple[str, ...], AnyOf(tuple(State)), Field(description="Only those in this state, or in one of several.")
+    ] = ()
     paused: Annotated[bool | None, Field(description="Only those that are paused, or only those that are not.")] = None
+    q: Annotated[
+        str | None,
+        Field(min_length=1, max_length=200, description="Only those whose name contains this, in upper or lower case."),
+    ] = None
+    include: Include = ()
 
 
 class PreviewDraft(BaseModel):

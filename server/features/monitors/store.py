@@ -4,14 +4,22 @@ from typing import Any
 from uuid import UUID
 
 from server.data.clients import Database
-from server.data.queries import Statement, call, compiled, remembered, table
-from server.features.monitors.rules import State
-from server.http.pagination import PageQuery, paged
+from server.data.queries import Statement, call, compiled, holding, one_of, remembered, table
+from server.http.pagination import PageQuery, listed, paged
 
 COLUMNS = (
     "id,org_id,name,kind,target,interval_seconds,timeout_seconds,retry_interval_seconds,fail_threshold,recover_threshold,"
     "degraded_after_ms,expected_status,max_redirects,state,state_since,paused,created_at,updated_at,version"
 )
+
+EMBEDDED = {
+    "open_incident": (
+        "open_incident:incidents!incidents_monitor_id_fkey(id,state,cause,summary,started_at,opened_at,acknowledged_at)"
+    ),
+    "latest_check": (
+        "latest_check:check_results(id,started_at,region,outcome,status_code,error_kind,error_detail,total_ms)"
+    ),
+}
 
 
 def create(database: Database, row: dict[str, Any]) -> bytes:
@@ -25,32 +33,58 @@ def create_all(database: Database, rows: list[dict[str, Any]], *, each_by_itself
 
 
 def list_page(
-    database: Database, page: PageQuery, *, org_id: UUID | None, state: State | None, paused: bool | None
+    database: Database,
+    page: PageQuery,
+    *,
+    org_id: UUID | None,
+    states: tuple[str, ...],
+    paused: bool | None,
+    name_holds: str | None,
+    include: tuple[str, ...] = (),
 ) -> bytes:
-    """Return a page of monitors, filtered, as a JSON array."""
-    return database.execute(_page(page, org_id, state, paused))
+    """Return a page of monitors, filtered, with what `include` names, as a JSON array."""
+    return database.execute(_page(page, org_id, states, paused, name_holds, include))
 
 
-def read(database: Database, monitor_id: UUID) -> bytes:
-    """Return one monitor as a one-element JSON array. Raises NotFound."""
-    return database.execute_one(_one(monitor_id))
+def read(database: Database, monitor_id: UUID, include: tuple[str, ...] = ()) -> bytes:
+    """Return one monitor with what `include` names, as a one-element JSON array. Raises NotFound."""
+    return database.execute_one(_one(monitor_id, include))
 
 
 @remembered
-def _page(page: PageQuery, org_id: UUID | None, state: State | None, paused: bool | None) -> Statement:
-    query = table("monitors").select(COLUMNS)
+def _page(
+    page: PageQuery,
+    org_id: UUID | None,
+    states: tuple[str, ...],
+    paused: bool | None,
+    name_holds: str | None,
+    include: tuple[str, ...],
+) -> Statement:
+    query = _with(include, listed("monitors", page))
     if org_id is not None:
         query = query.eq("org_id", org_id)
-    if state is not None:
-        query = query.eq("state", state)
+    if states:
+        query = one_of(query, "state", states)
     if paused is not None:
         query = query.eq("paused", paused)
+    if name_holds is not None:
+        query = holding(query, "name", name_holds)
     return compiled(paged(query, page))
 
 
 @remembered
-def _one(monitor_id: UUID) -> Statement:
-    return compiled(table("monitors").select(COLUMNS).eq("id", monitor_id).limit(1))
+def _one(monitor_id: UUID, include: tuple[str, ...]) -> Statement:
+    return compiled(_with(include).eq("id", monitor_id).limit(1))
+
+
+def _with(include: tuple[str, ...], source: str = "monitors") -> Any:
+    query = table(source).select(COLUMNS, *(EMBEDDED[name] for name in include))
+    if "open_incident" in include:
+        query = query.filter("open_incident.resolved_at", "is", "null").limit(1, foreign_table="open_incident")
+    if "latest_check" in include:
+        query = query.order("started_at", desc=True, foreign_table="latest_check")
+        query = query.order("id", desc=True, foreign_table="latest_check").limit(1, foreign_table="latest_check")
+    return query
 
 
 def read_for_writing(database: Database, monitor_id: UUID) -> bytes:

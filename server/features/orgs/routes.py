@@ -4,9 +4,8 @@ from uuid import UUID
 
 from server.errors import Conflict, Forbidden, NotFound, PreconditionFailed
 from server.features.orgs import rules, store
-from server.features.orgs.schemas import Organisation, OrganisationDraft
+from server.features.orgs.schemas import Organisation, OrganisationDraft, OrganisationQuery
 from server.http import replies
-from server.http.pagination import PageQuery
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
 
@@ -27,9 +26,9 @@ def create_org(call: Call, body: OrganisationDraft) -> Reply:
     return replies.one(Organisation, created, status=201, location="/v1/orgs/{id}")
 
 
-@feature.route("GET", "/v1/orgs", query=PageQuery, list_of=Organisation)
-def list_orgs(call: Call, query: PageQuery) -> Reply:
-    """List the organisations that you belong to, newest first."""
+@feature.route("GET", "/v1/orgs", query=OrganisationQuery, list_of=Organisation)
+def list_orgs(call: Call, query: OrganisationQuery) -> Reply:
+    """List the organisations that you belong to, newest first unless `order` says otherwise."""
     return replies.page(Organisation, store.list_page(call.database, query), query)
 
 

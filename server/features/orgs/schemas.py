@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.features.orgs.rules import Role
+from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
@@ -29,3 +30,9 @@ class Organisation(BaseModel):
     created_at: datetime
     updated_at: datetime = Field(description="When it was last renamed.")
     version: int = Field(description="Raised by each change; the ETag begins with it.")
+
+
+class OrganisationQuery(OrderedQuery):
+    """Which organisations to list."""
+
+    order: Annotated[str, OrderedBy(("created_at",)), Field(description=ORDER_DESCRIPTION)] = "-created_at"

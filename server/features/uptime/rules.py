@@ -59,9 +59,7 @@ def count_uptime(history: History, from_at: datetime, to_at: datetime) -> Uptime
     ms = {"up": 0, "degraded": 0, "down": 0, "unknown": 0, "paused": 0} | dict(history.ended_ms)
     for name, spent in _open_ms(history, start, end).items():
         ms[name] += spent
-    seen = ms["up"] + ms["degraded"]
-    judged = seen + ms["down"]
-    watched = judged + ms["unknown"]
+    uptime_ratio, coverage_ratio = ratios_of(ms["up"], ms["degraded"], ms["down"], ms["unknown"])
     return Uptime(
         from_at=start,
         to_at=end,
@@ -70,9 +68,15 @@ def count_uptime(history: History, from_at: datetime, to_at: datetime) -> Uptime
         down_ms=ms["down"],
         unknown_ms=ms["unknown"],
         paused_ms=ms["paused"],
-        uptime_ratio=floored_ratio(seen, judged),
-        coverage_ratio=floored_ratio(judged, watched),
+        uptime_ratio=uptime_ratio,
+        coverage_ratio=coverage_ratio,
     )
+
+
+def ratios_of(up: int, degraded: int, down: int, unknown: int) -> tuple[float | None, float | None]:
+    """Return (uptime_ratio, coverage_ratio) of the time spent in each state, in any unit."""
+    judged = up + degraded + down
+    return floored_ratio(up + degraded, judged), floored_ratio(judged, judged + unknown)
 
 
 def floored_ratio(part: int, whole: int) -> float | None:

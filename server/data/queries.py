@@ -82,7 +82,8 @@ def holding(query: Any, column: str, text: str) -> Any:
     takes every asterisk there for a wildcard, and leaves no way to mean the asterisk.
     """
     # Between two empty groups, since the embedded Supabase takes a bare `null` or `true` for more than a text.
-    return query.filter(column, "imatch", f"(){_ANY_SPECIAL.sub(r'\\\g<0>', text)}()")
+    escaped = _ANY_SPECIAL.sub(r"\\\g<0>", text)
+    return query.filter(column, "imatch", f"(){escaped}()")
 
 
 # For functions that build the statements of what clients ask again and again: their arguments are few and hashable.

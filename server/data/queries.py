@@ -107,7 +107,9 @@ def holding(query: Any, column: str, text: str) -> Any:
     By a regular expression with each character that could mean something escaped; `ilike` would not do, since PostgREST
     takes every asterisk there for a wildcard, and leaves no way to mean the asterisk.
     """
-    return query.filter(column, "imatch", _ANY_SPECIAL.sub(r"\\\g<0>", text))
+    # Between two empty groups, since the embedded Supabase takes a bare `null` or `true` for more than a text.
+    escaped = _ANY_SPECIAL.sub(r"\\\g<0>", text)
+    return query.filter(column, "imatch", f"(){escaped}()")
 
 
 # For functions that build the statements of what clients ask again and again: their arguments are few and hashable.

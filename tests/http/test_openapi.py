@@ -231,7 +231,9 @@ INCLUDED: dict[str, dict[str, Any]] = {
 def test_what_can_be_included_is_in_the_document_and_absent_unless_asked_for(
     operation, client, upstream, signed_in, document
 ):
-    offered = next((p for p in described(operation, document).get("parameters", []) if p.get("name") == "include"), None)
+    offered = next(
+        (p for p in described(operation, document).get("parameters", []) if p.get("name") == "include"), None
+    )
     assert (offered is None) == (operation.name not in INCLUDED)
     if offered is None:
         return

@@ -248,7 +248,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
             "org_id": f"eq.{ORG}",
             "state": "eq.down",
             "paused": "eq.false",
-            "name": r"imatch.50\% \(\*\)",
+            "name": r"imatch.()50\% \(\*\)()",
             **NEWEST,
         },
         None,

@@ -459,7 +459,7 @@ def test_the_overview_of_a_stranger_is_that_of_nothing(place: Place, quiet_api: 
 
 
 # What a GET answers of the moment itself, so that no two answers are the same.
-NEVER_THE_SAME = {"read_readiness", "read_metrics"}
+NEVER_THE_SAME = {"readyz", "metrics"}
 
 
 @pytest.fixture(scope="module")
@@ -475,7 +475,13 @@ def furnished(
     api.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
     insert_check(here, monitor, datetime.now(UTC), "up")
     insert_line(here, monitor, "up", START + timedelta(hours=1), START + timedelta(hours=2))
-    return here, {"org_id": str(here.org_id), "monitor_id": str(monitor), "incident_id": str(incident)}
+    key = api.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})["id"]
+    return here, {
+        "org_id": str(here.org_id),
+        "monitor_id": str(monitor),
+        "incident_id": str(incident),
+        "key_id": key,
+    }
 
 
 def path_of(path: str, ids: dict[str, str]) -> str:
@@ -519,6 +525,11 @@ CHANGES = {
     "list_incidents": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "read_incident": "update incident_comments set body = body || '!' where incident_id = %(incident_id)s",
     "list_channels": "update channels set name = name || '!' where org_id = %(org_id)s",
+    "list_api_keys": "update api_keys set name = name || '!' where org_id = %(org_id)s",
+    "read_api_key": "update api_keys set name = name || '!' where org_id = %(org_id)s",
+    "read_usage": (
+        "update organisations set plan = case plan when 'free' then 'standard' else 'free' end where id = %(org_id)s"
+    ),
     "list_deliveries": "update deliveries set attempts = attempts + 1 where org_id = %(org_id)s",
 }
 
@@ -556,28 +567,32 @@ PLANS = [
 
 @pytest.fixture(scope="module")
 def crowd(own_supabase: EmbeddedSupabase, connection: psycopg.Connection) -> dict[str, Any]:
-    """100,000 rows of each list in one organisation, among many others; no triggers: they would make events of them."""
+    """100,000 rows of each list in one organisation, among many; no triggers, which would make events of them."""
     people = [make_user(connection) for _ in range(2)]
     orgs = [value(connection, "insert into organisations (name) values ('o') returning id") for _ in range(50)]
     connection.execute("insert into memberships select unnest(%s::uuid[]), %s, 'owner'", [orgs, people[1]])
     connection.execute("insert into memberships values (%s, %s, 'viewer')", [orgs[0], people[0]])
     with connection.transaction():
         connection.execute("set local session_replication_role = replica")
-        connection.execute(CROWD, {"orgs": orgs, "big": orgs[0]})
+        for statement in CROWD.split(";\n"):
+            connection.execute(statement, {"orgs": orgs, "big": orgs[0]})
     connection.execute("analyze")
+    parents = {"monitor_id": "incidents", "channel_id": "deliveries"}
     ids = {
-        f"{thing}_id": value(connection, f"select id from {thing}s where org_id = %s limit 1", [orgs[0]])
-        for thing in ("monitor", "channel")
+        column: value(connection, f"select {column} from {table} where org_id = %s limit 1", [orgs[0]])
+        for column, table in parents.items()
     }
     return {"user_id": people[0], "org_id": orgs[0], **ids}
 
 
 CROWD = """
 create temporary table crowd on commit drop as
-  select gen_random_uuid() as id, n,
-    case when n <= 100000 then %(big)s::uuid else (%(orgs)s::uuid[])[2 + n %% 49] end as org_id,
-    timestamptz '2026-01-01' + n * interval '1 second' as at
-  from generate_series(1, 150000) n;
+  select c.*, min(id::text) over (partition by org_id, n %% 10)::uuid as parent_id
+  from (
+    select gen_random_uuid() as id, n, timestamptz '2026-01-01' + n * interval '1 second' as at,
+      case when n <= 100000 then %(big)s::uuid else (%(orgs)s::uuid[])[2 + n %% 49] end as org_id
+    from generate_series(1, 150000) n
+  ) c;
 insert into monitors (id, org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
     fail_threshold, recover_threshold, expected_status, max_redirects, created_at, updated_at, state_since)
   select id, org_id, md5(n::text), 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, '{200-299}', 5, at, at, at
@@ -586,15 +601,11 @@ insert into channels (id, org_id, kind, name, url, created_at)
   select id, org_id, 'webhook', md5(n::text), 'http://127.0.0.1:1/', at from crowd;
 insert into incidents (id, org_id, monitor_id, cause, summary, evidence, started_at, opened_at, state, resolved_at,
     resolution)
-  select id, org_id, first_value(id) over (partition by org_id, n %% 10), 'connect', 's', '{}', at, at, 'resolved', at,
-    'recovered' from crowd;
+  select id, org_id, parent_id, 'connect', 's', '{}', at, at, 'resolved', at, 'recovered' from crowd;
 insert into deliveries (org_id, channel_id, incident_id, type, payload, state, next_attempt_at, created_at)
-  select org_id, first_value(id) over (partition by org_id, n %% 10), id, 'incident.opened', '{}', 'delivered', null, at
-  from crowd;
+  select org_id, parent_id, id, 'incident.opened', '{}', 'delivered', null, at from crowd;
 insert into check_results (id, org_id, monitor_id, started_at, region, outcome, counted)
-  select id, org_id, first_value(id) over (partition by org_id), date_trunc('day', now()) + n * interval '1 second',
-    'x', 'up', true from crowd;
-"""
+  select id, org_id, parent_id, date_trunc('day', now()) + n * interval '1 second', 'x', 'up', true from crowd"""
 
 
 @pytest.mark.parametrize("direction", ["asc", "desc"])
@@ -602,7 +613,10 @@ insert into check_results (id, org_id, monitor_id, started_at, region, outcome, 
 def test_a_page_is_cut_out_of_an_index_wherever_it_begins(
     crowd: dict[str, Any], connection: psycopg.Connection, table: str, column: str, parent: str, direction: str
 ):
-    """51 rows are read to answer 50, at the start and in the middle: an index scan, and nothing that sorts 100,000."""
+    """51 rows are read to answer 50, at the start and in the middle: an index scan, and nothing that sorts 100,000.
+
+    An order by name comes from its index too, but begins at its start (docs/decisions.md, "Reading well").
+    """
     beyond = "<" if direction == "desc" else ">"
     with acting_as(connection, crowd["user_id"]):
         middle, row_id = rows(
@@ -620,6 +634,9 @@ def test_a_page_is_cut_out_of_an_index_wherever_it_begins(
             )[0]["Plan"]
             steps = list(walk(plan))
             assert any(step["Node Type"].startswith("Index") for step in steps), plan
+            assert not any("Sort" in step["Node Type"] for step in steps), plan
+            if column == "name_key" and condition:
+                continue
             assert max(step["Actual Rows"] + step.get("Rows Removed by Filter", 0) for step in steps) < 200, plan
 
 

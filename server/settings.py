@@ -35,6 +35,7 @@ class Settings:
     supabase_jwt_audience: str
     oauth_client_ids: frozenset[str]
     cors_origins: frozenset[str]
+    invitation_url: str | None
     redis_url: str | None = field(repr=False)  # may carry a password
     private_targets: tuple[IPv4Network | IPv6Network, ...]
     worker_region: str
@@ -64,6 +65,9 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         "supabase_jwt_audience": read.optional("SUPABASE_JWT_AUDIENCE", _text, "authenticated"),
         "oauth_client_ids": read.optional("OAUTH_CLIENT_IDS", _words, frozenset()),
         "cors_origins": read.optional("CORS_ORIGINS", _origins, frozenset()),
+        "invitation_url": read.optional(
+            "INVITATION_URL", _url("https://app.example.com/join", {"http", "https"}), None
+        ),
         "redis_url": read.optional("REDIS_URL", _url("redis://127.0.0.1:6379/0", {"redis", "rediss"}), None),
         "private_targets": read.optional("PRIVATE_TARGETS", _networks, ()),
         "worker_region": read.optional("WORKER_REGION", _text, "default"),

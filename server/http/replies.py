@@ -55,14 +55,17 @@ def shaped(thing: BaseModel, *, status: int = 200) -> Reply:
     return Reply(thing.model_dump_json(by_alias=True).encode(), status, getattr(thing, "version", None))
 
 
-def page(model: type[BaseModel], raw: bytes, query: PageQuery, by: str = "created_at") -> Reply:
-    """Answer with one page of rows, given as the JSON array that `pagination.paged` made the database answer."""
+def page(model: type[BaseModel], raw: bytes, query: PageQuery, by: str = "created_at", key: str = "id") -> Reply:
+    """Answer with one page of rows, ordered by (`by`, `key`), given as the JSON array that the database answered.
+
+    It holds one row more than the page where there is another page: see `pagination.paged`.
+    """
     rows = read_rows(raw)
     shape(model, rows)
     cursor = None
     if len(rows) > query.limit:
         rows = rows[: query.limit]
-        cursor = Position(datetime.fromisoformat(rows[-1][by]), UUID(rows[-1]["id"])).encode()
+        cursor = Position(datetime.fromisoformat(rows[-1][by]), UUID(rows[-1][key])).encode()
     return Reply(orjson.dumps({"data": rows, "next_cursor": cursor}))
 
 

@@ -199,7 +199,10 @@ def test_null_takes_away_what_there_may_not_be_and_nothing_else(client, signed_i
 
 TAKING_A_BODY = [operation for operation in all_operations() if operation.body and operation.name != "preview_monitor"]
 TAKING_A_QUERY = [operation for operation in all_operations() if operation.query]
-IDS = dict.fromkeys(("org_id", "monitor_id", "incident_id", "channel_id", "delivery_id"), MONITOR_FOR_WRITING["id"])
+IDS = dict.fromkeys(
+    ("org_id", "monitor_id", "incident_id", "channel_id", "delivery_id", "user_id", "invitation_id"),
+    MONITOR_FOR_WRITING["id"],
+)
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
@@ -207,7 +210,7 @@ ANYTHING = st.recursive(
 )
 
 
-ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme"}
+ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme", "require_aal2": False}
 CHANNEL = {**MONITOR_FOR_WRITING, "kind": "webhook", "url": "https://example.com/"}
 INCIDENT = {
     **dict.fromkeys(("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution")),
@@ -221,9 +224,33 @@ INCIDENT = {
     "opened_at": MONITOR_FOR_WRITING["created_at"],
 }
 COMMENT = {"id": INCIDENT["id"], "author_id": INCIDENT["id"], "body": "x", "created_at": INCIDENT["opened_at"]}
+MEMBER = {
+    "org_id": MONITOR_FOR_WRITING["org_id"],
+    "user_id": MONITOR_FOR_WRITING["id"],
+    "email": "grace@example.com",
+    "role": "editor",
+    "joined_at": MONITOR_FOR_WRITING["created_at"],
+    "version": 1,
+}
+MEMBERSHIP_TO_CHANGE = {"role": "viewer", "version": 1, "my_role": "owner", "require_aal2": False}
+INVITATION = {
+    "id": MONITOR_FOR_WRITING["id"],
+    "org_id": MONITOR_FOR_WRITING["org_id"],
+    "email": "grace@example.com",
+    "role": "editor",
+    "invited_by": MONITOR_FOR_WRITING["id"],
+    "created_at": MONITOR_FOR_WRITING["created_at"],
+    "expires_at": MONITOR_FOR_WRITING["created_at"],
+    "version": 1,
+}
+JOINED = {"org_id": MONITOR_FOR_WRITING["org_id"], "org_name": "Acme", "role": "editor"}
 GOOD_ANSWERS: dict[str, list[object]] = {
     "create_org": [ORGANISATION],
-    "rename_org": [[ORGANISATION], ORGANISATION],
+    "update_org": [[{**ORGANISATION, "require_aal2": True}], ORGANISATION],
+    "transfer_org": [ORGANISATION],
+    "change_member": [[MEMBERSHIP_TO_CHANGE], MEMBER],
+    "create_invitation": [INVITATION],
+    "accept_invitation": [JOINED],
     "update_monitor": [[MONITOR_FOR_WRITING], [MONITOR_FOR_WRITING]],
     "create_channel": [MEMBERSHIPS, CHANNEL],
     "comment_on_incident": [[INCIDENT], [COMMENT]],

@@ -25,6 +25,7 @@ from tests.stack.sql import (
 )
 
 EDITORS = {"owner", "admin", "editor"}
+OF_ITS_ADMINS = {"invitations"}
 OF_THE_ORGANISATION = (
     "channels",
     "check_results",
@@ -78,6 +79,22 @@ def test_members_see_their_organisations_rows_and_nobody_elses(
         assert value(connection, f"select count(*) from {table}") == 0, "a token without a subject"
 
 
+def test_admins_and_owners_see_invitations_and_nobody_sees_a_tokens_hash(
+    connection: psycopg.Connection, world: World, another_world: World
+):
+    connection.execute(
+        "insert into invitations (org_id, email, role, token_hash, invited_by) values (%s, 'x@y.z', 'viewer', %s, %s)",
+        [world.org_id, "0" * 64, world.people["owner"]],
+    )
+    for role in (*ROLES, "stranger"):
+        with acting_as(connection, world.people[role]):
+            seen = rows(connection, "select org_id from invitations")
+        assert seen == ([(world.org_id,)] if role in {"owner", "admin"} else []), role
+        assert refusal(connection, world.people[role], "select token_hash from invitations") == "42501"
+    with acting_as(connection, another_world.people["owner"]):
+        assert rows(connection, "select org_id from invitations") == []
+
+
 def test_members_see_their_organisation_and_what_they_are_in_it(
     connection: psycopg.Connection, world: World, another_world: World
 ):
@@ -94,7 +111,7 @@ def test_every_table_of_an_organisation_is_tried_here(connection: psycopg.Connec
         "select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'org_id'"
         " where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')",
     )
-    assert {name for (name,) in found} == set(OF_THE_ORGANISATION)
+    assert {name for (name,) in found} == {*OF_THE_ORGANISATION, *OF_ITS_ADMINS}
 
 
 @pytest.mark.parametrize("role", [*ROLES, "stranger"])
@@ -183,6 +200,10 @@ def test_nobody_comments_in_the_name_of_another(connection: psycopg.Connection, 
         "insert into memberships (org_id, user_id, role) select org_id, user_id, 'owner' from memberships",
         "update memberships set role = 'owner'",
         "delete from memberships",
+        "insert into invitations (org_id) select org_id from monitors",
+        "update invitations set role = 'owner'",
+        "delete from invitations",
+        "update organisations set require_aal2 = false",
         "insert into incidents (org_id) select org_id from monitors",
         "update incidents set summary = 'nothing happened'",
         "delete from incidents",
@@ -246,6 +267,7 @@ def test_a_channels_secret_is_a_signing_secret(connection: psycopg.Connection, w
         "select id from deliveries order by created_at desc, id desc limit 51",
         "select id from incidents order by opened_at desc, id desc limit 51",
         "select id from intervals",
+        "select id from invitations order by created_at desc, id desc limit 51",
         "select seq from events order by xid, seq limit 51",
     ],
 )

@@ -237,7 +237,8 @@ def test_invitations_are_listed_page_by_page_and_members_too(owner: Person, org:
     expected = {invite(owner, org, f"{uuid4()}@example.com")["id"] for _ in range(5)}
     people = {owner.id, *(join("viewer").id for _ in range(4))}
     for path, key, all_of_them in (("invitations", "id", expected), ("members", "user_id", people)):
-        seen, cursor = [], ""
+        seen: list[str] = []
+        cursor: str | None = ""
         while cursor is not None:
             page = owner.api.ask("GET", f"{org}/{path}?limit=2{cursor and '&cursor=' + cursor}")
             seen += [row[key] for row in page["data"]]
@@ -369,15 +370,16 @@ def test_however_owners_leave_demote_and_remove_each_other_at_once_one_stays(own
             [org_id(org), [person.user.id for person in people]],
         )
         a, b, c = people
-        moves: list[Callable[[], requests.Response]] = [
-            lambda a=a: a.api.send("POST", f"{org}/leave"),
-            lambda b=b, c=c: b.api.send("DELETE", f"{org}/members/{c.id}"),
-            lambda b=b, c=c: c.api.send("PATCH", f"{org}/members/{b.id}", json={"role": "viewer"}),
-            lambda a=a, c=c: c.api.send("POST", f"{org}/transfer", json={"user_id": a.id}),
-            lambda b=b: b.api.send("POST", f"{org}/leave"),
+        moves: list[tuple[Person, str, str, Any]] = [
+            (a, "POST", "leave", None),
+            (b, "DELETE", f"members/{c.id}", None),
+            (c, "PATCH", f"members/{b.id}", {"role": "viewer"}),
+            (c, "POST", "transfer", {"user_id": a.id}),
+            (b, "POST", "leave", None),
         ]
         with ThreadPoolExecutor(len(moves)) as at_once:
-            answers = [moving.result() for moving in [at_once.submit(move) for move in moves]]
+            started = [at_once.submit(who.api.send, how, f"{org}/{path}", json=body) for who, how, path, body in moves]
+            answers = [move.result() for move in started]
         assert {answer.status_code for answer in answers} <= {200, 204, 403, 404, 409, 422}, [a.text for a in answers]
         owners = "select count(*) from memberships where org_id = %s and role = 'owner'"
         assert value(connection, owners, [org_id(org)]) >= 1

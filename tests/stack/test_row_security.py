@@ -299,6 +299,10 @@ def crowd(connection: psycopg.Connection) -> World:
             ), lines as (
               insert into intervals (org_id, monitor_id, state, started_at, cause)
               select org_id, id, 'up', now(), 'test' from made
+            ), guests as (
+              insert into invitations (org_id, email, role, token_hash, invited_by)
+              select id, n || '@example.com', 'viewer', encode(sha256((id::text || n)::bytea), 'hex'), id
+              from orgs, generate_series(1, 10) n
             ), channels as (
               insert into channels (org_id, kind, name, url)
               select id, 'webhook', 'hook', 'http://x/' from orgs, generate_series(1, 10) returning id, org_id

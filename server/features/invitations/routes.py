@@ -87,7 +87,7 @@ def accept_invitation(call: Call, body: InvitationToken) -> Reply:
     `invitation_revoked`: ask for another.
     """
     _require_account(call)
-    return replies.one(Joined, store.accept(call.database, body.token))
+    return replies.shaped(replies.read_row(Joined, store.accept(call.database, body.token)))
 
 
 def fresh_token() -> str:

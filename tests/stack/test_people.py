@@ -1,5 +1,6 @@
 """Invitations, roles, leaving, ownership and the second factor: real users, the API's own process, a real Postgres."""
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -118,6 +119,24 @@ def test_an_invitation_makes_a_member_once(owner: Person, org: str, somebody, co
         [org_id(org)],
     )
     assert happened == [("invitation.created", owner.id), ("invitation.accepted", guest.id)]
+
+
+def test_somebody_without_an_account_joins_by_auths_mail(
+    owner: Person, org: str, own_supabase: EmbeddedSupabase, people_api: Api, tmp_path_factory, connection
+):
+    email = f"new-{uuid4()}@example.com"
+    token = invite(owner, org, email)["token"]
+    mails = "".join(log.read_text() for log in tmp_path_factory.getbasetemp().glob("own-supabase*/supabase.log"))
+    (code,) = re.findall(r"\b\d{6}\b", mails.partition(email)[2])[:1]
+    verified = requests.post(
+        f"{own_supabase.url}/auth/v1/verify",
+        headers={"apikey": own_supabase.publishable_key},
+        json={"type": "magiclink", "email": email, "token": code},
+        timeout=30,
+    )
+    assert verified.ok, verified.text
+    api = people_api.as_user(verified.json()["access_token"])
+    assert api.ask("POST", "/v1/invitations/accept", json={"token": token})["role"] == "editor"
 
 
 def test_a_stranger_with_a_stolen_link_learns_that_it_is_not_theirs_and_nothing_else(owner, org, somebody, connection):

@@ -95,6 +95,13 @@ class Conflict(AppError):
     default_code, default_detail = "conflict", "The request conflicts with the present state."
 
 
+class Gone(AppError):
+    """It was there, and will not come back: 410."""
+
+    status, title = 410, "Gone"
+    default_code, default_detail = "gone", "This is not available any more."
+
+
 class PreconditionFailed(AppError):
     """`If-Match` names another version: 412."""
 

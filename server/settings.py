@@ -56,6 +56,7 @@ class Settings:
     cors_origins: frozenset[str]
     trusted_proxies: int
     rate_limits: Mapping[str, Rate]
+    invitation_url: str | None
     redis_url: str | None = field(repr=False)  # may carry a password
     private_targets: tuple[IPv4Network | IPv6Network, ...]
     worker_region: str
@@ -87,6 +88,9 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         "cors_origins": read.optional("CORS_ORIGINS", _origins, frozenset()),
         "trusted_proxies": read.optional("TRUSTED_PROXIES", _whole_number(0, 8), 0),
         "rate_limits": read.optional("RATE_LIMITS", _rate_limits, RATE_LIMITS),
+        "invitation_url": read.optional(
+            "INVITATION_URL", _url("https://app.example.com/join", {"http", "https"}), None
+        ),
         "redis_url": read.optional("REDIS_URL", _url("redis://127.0.0.1:6379/0", {"redis", "rediss"}), None),
         "private_targets": read.optional("PRIVATE_TARGETS", _networks, ()),
         "worker_region": read.optional("WORKER_REGION", _text, "default"),

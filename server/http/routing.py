@@ -33,7 +33,7 @@ from server.http.idempotency import read_once
 from server.http.limits import Limiter, Tier
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body, refuse_credentials
 from server.http.principals import Door, Principal, principal_id, require_scope
-from server.http.replies import JSON, Reply, etag, expected_version, hash_of, held, one, salt_of
+from server.http.replies import JSON, Reply, etag, expected_version, hash_of, held, nothing, one, salt_of
 from server.http.tokens import Claims, bearer_token
 from server.http.wsgi import Answer
 from server.settings import Settings
@@ -225,10 +225,10 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
             reply = handler(call, **path, **given)
         except _AFTER_THE_FIRST_TRY:
             # Perhaps it is the first try itself that stands in the way of its repetition.
-            first = call.database.recall() if operation.answers else None
+            first = call.database.recall()
             if first is None:
                 raise
-            reply = one(operation.answers, first, status=operation.status)  # type: ignore[arg-type]  # see the line above
+            reply = one(operation.answers, first, status=operation.status) if operation.answers else nothing()
         return respond(reply, environ, salt)
 
     return view

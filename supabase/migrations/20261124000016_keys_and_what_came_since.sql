@@ -4,6 +4,8 @@
 grant select on public.plans to anon;
 alter policy "everybody sees what plans there are" on public.plans to authenticated, anon;
 grant execute on function private.count_used(uuid, text), public.organisation_usage(uuid) to anon;
+grant execute on function public.list_members(uuid, timestamptz, uuid, integer), public.read_member(uuid, uuid),
+  public.update_organisation(uuid, jsonb, integer) to anon;
 grant select on public.named_monitors, public.named_channels to anon;
 grant execute on function private.name_key(text), private.last_observations(uuid), private.spent_in_states(uuid, timestamptz),
   public.list_checks(uuid, boolean, timestamptz, uuid, text, timestamptz, timestamptz, integer), public.overview(uuid) to anon;
@@ -25,6 +27,20 @@ as $$
     )
   end::integer
 $$;
+-- As before, with the second factor where the organisation demands one.
+create or replace function private.require_person_as(of_org uuid, minimum_role text) returns void
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  perform private.require_role(of_org, minimum_role);
+  if (select auth.uid()) is null then
+    raise exception 'users_only' using errcode = 'PT403', detail = 'This needs a signed-in person, not an API key.';
+  end if;
+  perform private.require_assurance(of_org);
+end
+$$;
+
 create trigger enforce_quota after insert on public.api_keys
   referencing new table as added_rows for each statement execute function private.enforce_quota('api_keys');
 

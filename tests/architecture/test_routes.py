@@ -9,8 +9,19 @@ import responses
 from server.app import all_operations
 from server.features.monitors.rules import Observation
 from server.http.routing import Operation
-from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, SUPABASE_URL, auth_says_yes
-from tests.http.test_parsing import API_KEY, CHANNEL, COMMENT, INCIDENT, ORGANISATION, path_of
+from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, ORG_ID, SUPABASE_URL, auth_says_yes
+from tests.http.test_parsing import (
+    API_KEY,
+    CHANNEL,
+    COMMENT,
+    INCIDENT,
+    INVITATION,
+    JOINED,
+    MEMBER,
+    MEMBERSHIP_TO_CHANGE,
+    ORGANISATION,
+    path_of,
+)
 
 __all__ = ["ROUTES", "auth_says_yes"]
 
@@ -73,6 +84,27 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("GET", "/v1/orgs/<uuid:org_id>"): (CLOSED, 0, None, [[ORGANISATION]]),
     ("PATCH", "/v1/orgs/<uuid:org_id>"): (CLOSED, 0, {"name": "New"}, [[ORGANISATION], ORGANISATION]),
     ("DELETE", "/v1/orgs/<uuid:org_id>"): (CLOSED, 1, None, [b""]),
+    ("POST", "/v1/orgs/<uuid:org_id>/transfer"): (CLOSED, 1, {"user_id": MONITOR["id"]}, [ORGANISATION]),
+    ("POST", "/v1/orgs/<uuid:org_id>/leave"): (CLOSED, 0, None, [MEMBER]),
+    ("GET", "/v1/orgs/<uuid:org_id>/members"): (CLOSED, 0, None, [[MEMBER]]),
+    ("GET", "/v1/orgs/<uuid:org_id>/members/<uuid:user_id>"): (CLOSED, 0, None, [MEMBER]),
+    ("PATCH", "/v1/orgs/<uuid:org_id>/members/<uuid:user_id>"): (
+        CLOSED,
+        0,
+        {"role": "editor"},
+        [[MEMBERSHIP_TO_CHANGE], MEMBER],
+    ),
+    ("DELETE", "/v1/orgs/<uuid:org_id>/members/<uuid:user_id>"): (CLOSED, 0, None, [[MEMBERSHIP_TO_CHANGE], MEMBER]),
+    ("POST", "/v1/orgs/<uuid:org_id>/invitations"): (
+        CLOSED,
+        0,
+        {"email": "grace@example.com", "role": "editor"},
+        [INVITATION],
+    ),
+    ("GET", "/v1/orgs/<uuid:org_id>/invitations"): (CLOSED, 0, None, [[INVITATION]]),
+    ("POST", "/v1/orgs/<uuid:org_id>/invitations/<uuid:invitation_id>/resend"): (CLOSED, 0, None, [INVITATION]),
+    ("DELETE", "/v1/orgs/<uuid:org_id>/invitations/<uuid:invitation_id>"): (CLOSED, 0, None, [INVITATION]),
+    ("POST", "/v1/invitations/accept"): (CLOSED, 0, {"token": "x"}, [JOINED]),
     ("POST", "/v1/monitors"): (
         CLOSED,
         0,
@@ -157,9 +189,10 @@ def test_a_read_costs_one_call_and_a_write_at_most_two():
     assert [route for route in calls if route not in closed and calls[route]] == [("GET", "/readyz")]
 
 
-def test_deleting_an_organisation_asks_auth_first(client, upstream, signed_in):
+@pytest.mark.parametrize(("method", "what", "body"), [("DELETE", "", None), ("POST", "/transfer", {"user_id": ORG_ID})])
+def test_what_cannot_be_undone_asks_auth_first(client, upstream, signed_in, method, what, body):
     with responses.RequestsMock() as auth:
         auth.get(f"{SUPABASE_URL}/auth/v1/user", status=403)
-        answer = client.delete(f"/v1/orgs/{MONITOR['org_id']}", headers=signed_in)
+        answer = client.open(f"/v1/orgs/{ORG_ID}{what}", method=method, headers=signed_in, json=body)
     assert answer.status_code == 401
-    assert upstream.requests == [], "nothing is deleted for a session that has ended"
+    assert upstream.requests == [], "nothing is done for a session that has ended"

@@ -209,7 +209,7 @@ ANYTHING = st.recursive(
 )
 
 
-ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme", "plan": "free"}
+ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme", "plan": "free", "require_aal2": False}
 CHANNEL = {**MONITOR_FOR_WRITING, "kind": "webhook", "url": "https://example.com/"}
 INCIDENT = {
     **dict.fromkeys(("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution")),
@@ -235,9 +235,33 @@ API_KEY = {
     "version": 1,
 }
 
+MEMBER = {
+    "org_id": MONITOR_FOR_WRITING["org_id"],
+    "user_id": MONITOR_FOR_WRITING["id"],
+    "email": "grace@example.com",
+    "role": "editor",
+    "joined_at": MONITOR_FOR_WRITING["created_at"],
+    "version": 1,
+}
+MEMBERSHIP_TO_CHANGE = {"role": "viewer", "version": 1, "my_role": "owner", "require_aal2": False}
+INVITATION = {
+    "id": MONITOR_FOR_WRITING["id"],
+    "org_id": MONITOR_FOR_WRITING["org_id"],
+    "email": "grace@example.com",
+    "role": "editor",
+    "invited_by": MONITOR_FOR_WRITING["id"],
+    "created_at": MONITOR_FOR_WRITING["created_at"],
+    "expires_at": MONITOR_FOR_WRITING["created_at"],
+    "version": 1,
+}
+JOINED = {"org_id": MONITOR_FOR_WRITING["org_id"], "org_name": "Acme", "role": "editor"}
 GOOD_ANSWERS: dict[str, list[object]] = {
     "create_org": [ORGANISATION],
-    "rename_org": [[ORGANISATION], ORGANISATION],
+    "update_org": [[{**ORGANISATION, "require_aal2": True}], ORGANISATION],
+    "transfer_org": [ORGANISATION],
+    "change_member": [[MEMBERSHIP_TO_CHANGE], MEMBER],
+    "create_invitation": [INVITATION],
+    "accept_invitation": [JOINED],
     "update_monitor": [[MONITOR_FOR_WRITING], [MONITOR_FOR_WRITING]],
     "create_channel": [MEMBERSHIPS, CHANNEL],
     "comment_on_incident": [[INCIDENT], [COMMENT]],

@@ -29,6 +29,7 @@ def test_everything_that_is_missing_or_malformed_is_said_at_once():
         "SUPABASE_URL": "abc.supabase.co",
         "SUPABASE_JWT_SECRET": "short",
         "CORS_ORIGINS": "https://app.example.com/path",
+        "INVITATION_URL": "https://app.example.com/join?token=",
         "REDIS_URL": "http://localhost",
         "PRIVATE_TARGETS": "10.0.0.1/8",
         "LOG_LEVEL": "LOUD",

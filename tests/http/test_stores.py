@@ -20,10 +20,12 @@ from server.features.deliveries import store as deliveries
 from server.features.incidents import store as incidents
 from server.features.incidents.rules import IncidentState
 from server.features.incidents.schemas import IncidentQuery
+from server.features.invitations import store as invitations
 from server.features.keys import store as keys
 from server.features.keys.routes import spell_secret
 from server.features.keys.rules import Scope
 from server.features.me import store as me
+from server.features.members import store as members
 from server.features.monitors import store as monitors
 from server.features.orgs import store as orgs
 from server.features.overview import store as overview
@@ -44,6 +46,7 @@ ROLE = "...organisations!{}_org_id_fkey(my_role)"
 ROW = {"name": "x"}
 KEY = spell_secret(bytes(32))
 KEY_STORED = {"prefix": KEY[:15], "secret_hash": hashlib.sha256(KEY.encode()).hexdigest()}
+FIRST_PAGE = {"org_id": ORG_ID, "before_at": None, "before_id": None, "max_rows": 51}
 
 # What each function of each store is called with, and what leaves: method, table or function, parameters, body.
 STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str], Any]] = {
@@ -226,6 +229,76 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {},
         {"monitor_id": str(ID), "paused": True, "expected_version": 3},
     ),
+    invitations.create: (
+        (ORG, "grace@example.com", "viewer", "hash"),
+        {},
+        "POST",
+        "rpc/create_invitation",
+        {},
+        {"org_id": ORG_ID, "email": "grace@example.com", "role": "viewer", "token_hash": "hash"},
+    ),
+    invitations.list_page: ((ORG, PAGE), {}, "POST", "rpc/list_invitations", {}, FIRST_PAGE),
+    invitations.resend: (
+        (ORG, ID, "hash"),
+        {},
+        "POST",
+        "rpc/resend_invitation",
+        {},
+        {"org_id": ORG_ID, "invitation_id": str(ID), "token_hash": "hash"},
+    ),
+    invitations.revoke: (
+        (ORG, ID, 3),
+        {},
+        "POST",
+        "rpc/revoke_invitation",
+        {},
+        {"org_id": ORG_ID, "invitation_id": str(ID), "expected_version": 3},
+    ),
+    invitations.accept: (("token",), {}, "POST", "rpc/accept_invitation", {}, {"token": "token"}),
+    members.list_page: (
+        (ORG, PageQuery(limit=2, cursor=POSITION.encode())),
+        {},
+        "POST",
+        "rpc/list_members",
+        {},
+        {
+            "org_id": ORG_ID,
+            "before_at": "2026-01-02T03:04:05.600000+00:00",
+            "before_id": str(ID),
+            "max_rows": 3,
+        },
+    ),
+    members.read: ((ORG, ID), {}, "POST", "rpc/read_member", {}, {"org_id": ORG_ID, "user_id": str(ID)}),
+    members.read_for_writing: (
+        (ORG, ID),
+        {},
+        "GET",
+        "memberships",
+        {
+            "select": "role,version,...organisations!memberships_org_id_fkey(my_role,require_aal2)",
+            "org_id": f"eq.{ORG}",
+            "user_id": f"eq.{ID}",
+            "limit": "1",
+        },
+        None,
+    ),
+    members.change_role: (
+        (ORG, ID, "admin", 3),
+        {},
+        "POST",
+        "rpc/change_member_role",
+        {},
+        {"org_id": ORG_ID, "user_id": str(ID), "role": "admin", "expected_version": 3},
+    ),
+    members.remove: (
+        (ORG, ID, None),
+        {},
+        "POST",
+        "rpc/remove_member",
+        {},
+        {"org_id": ORG_ID, "user_id": str(ID), "expected_version": None},
+    ),
+    members.leave: ((ORG,), {}, "POST", "rpc/leave_organisation", {}, {"org_id": ORG_ID}),
     monitors.list_page: (
         (PAGE,),
         {
@@ -281,13 +354,21 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     orgs.create: (("x",), {}, "POST", "rpc/create_organisation", {}, {"name": "x"}),
     orgs.list_page: ((PAGE,), {}, "GET", "organisations", {"select": ",".join(orgs.COLUMNS), **NEWEST}, None),
     orgs.read: ((ID,), {}, "GET", "organisations", {"select": ",".join(orgs.COLUMNS), **ONE}, None),
-    orgs.rename: (
-        (ORG, "x", 3),
+    orgs.update: (
+        (ORG, {"name": "x", "require_aal2": True}, 3),
         {},
         "POST",
-        "rpc/rename_organisation",
+        "rpc/update_organisation",
         {},
-        {"org_id": ORG_ID, "name": "x", "expected_version": 3},
+        {"org_id": ORG_ID, "changes": {"name": "x", "require_aal2": True}, "expected_version": 3},
+    ),
+    orgs.transfer: (
+        (ORG, ID),
+        {},
+        "POST",
+        "rpc/transfer_organisation",
+        {},
+        {"org_id": ORG_ID, "user_id": str(ID)},
     ),
     orgs.delete: ((ORG, None), {}, "POST", "rpc/delete_organisation", {}, {"org_id": ORG_ID, "expected_version": None}),
     uptime.read_history: (

@@ -127,7 +127,7 @@ def test_an_organisation_is_renamed_and_deleted_only_as_it_was_read(client, sign
     here = f"/v1/orgs/{MONITOR['org_id']}"
     headers = {**signed_in, "If-Match": '"3.abc"'}
     upstream.answer([ORGANISATION])
-    upstream.answer(b"null")  # what the function says where the version is another
+    upstream.answer({"code": "PT412", "message": "precondition_failed", "details": "It was changed."}, 412)
     assert client.patch(here, json={"name": "New"}, headers=headers).status_code == 412
     upstream.answer({"code": "PT412", "message": "precondition_failed", "details": "It was changed."}, 412)
     assert client.delete(here, headers=headers).status_code == 412

@@ -33,7 +33,8 @@ class Case:
     names: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     editors_only: bool = True
-    admins_only: bool = False
+    admins_only: bool = False  # for reading, too
+    refused_to_all: int | None = None  # with this status
 
 
 MONITOR, INCIDENT = {"monitor_id": "monitor"}, {"incident_id": "incident"}
@@ -71,10 +72,21 @@ CASES = {
     "create_org": Case(body={"name": "New"}, editors_only=False),
     "list_orgs": Case(),
     "read_org": Case(ORG),
-    "rename_org": Case(ORG, {"name": "taken over"}),
+    "update_org": Case(ORG, {"name": "taken over"}),
+    "transfer_org": Case(ORG | {"user_id": "member"}, {}),
     "delete_org": Case(ORG),
     "read_me": Case(),
     "read_usage": Case(ORG),
+    "list_members": Case(ORG),
+    "read_member": Case(ORG | {"user_id": "member"}),
+    "change_member": Case(ORG | {"user_id": "member"}, {"role": "editor"}),
+    "remove_member": Case(ORG | {"user_id": "member"}),
+    "list_invitations": Case(ORG, admins_only=True),
+    "create_invitation": Case(ORG, {"email": "grace@example.com", "role": "viewer"}),
+    "resend_invitation": Case(ORG | {"invitation_id": "invitation"}),
+    "revoke_invitation": Case(ORG | {"invitation_id": "invitation"}),
+    "accept_invitation": Case(body={"token": "nobody has made this one"}, refused_to_all=404),
+    "leave_org": Case(ORG, editors_only=False),  # the last one: nobody's viewer any more
 }
 LISTS = [name for name, operation in CLOSED.items() if operation.list_of and "<" not in operation.path]
 
@@ -152,13 +164,16 @@ def test_a_stranger_reads_of_themselves_alone(scene: Scene):
 @pytest.mark.parametrize("name", CASES)
 def test_a_viewer_reads_everything_and_writes_nothing(scene: Scene, name: str):
     answer = send(scene.viewer, name, scene.ids)
-    if CLOSED[name].method == "GET" and CASES[name].admins_only:
-        assert answer.status_code == 404 or answer.json()["data"] == [], answer.text
+    case = CASES[name]
+    if case.refused_to_all:
+        assert answer.status_code == case.refused_to_all, answer.text
+    elif CLOSED[name].method == "GET" and case.admins_only:
+        assert answer.status_code in {403, 404} or answer.json()["data"] == [], answer.text
     elif CLOSED[name].method == "GET":
         assert answer.status_code == 200, answer.text
         if name in LISTS:
             assert answer.json()["data"], "a viewer sees what there is"
-    elif CASES[name].editors_only:
+    elif case.editors_only:
         assert answer.status_code == 403, answer.text
         assert answer.json()["code"] == "forbidden"
     else:
@@ -214,8 +229,18 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
     owner.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
     key = owner.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})["id"]
     (delivery,) = owner.ask("GET", f"/v1/deliveries?incident_id={incident}")["data"]
-    made = {"org": org, "monitor": monitor, "channel": channel, "incident": incident, "key": key}
-    return {**made, "delivery": delivery["id"]}
+    invitation = owner.ask("POST", f"/v1/orgs/{org}/invitations", json={"email": "x@y.zz", "role": "viewer"})["id"]
+    member = owner.ask("GET", "/v1/me")["id"]
+    return {
+        "org": org,
+        "invitation": invitation,
+        "member": member,
+        "monitor": monitor,
+        "channel": channel,
+        "incident": incident,
+        "key": key,
+        "delivery": delivery["id"],
+    }
 
 
 def send(

@@ -36,7 +36,7 @@ OF_THE_ORGANISATION = (
     "memberships",
     "monitors",
 )
-OF_ITS_ADMINS = ("api_keys",)
+OF_ITS_ADMINS = ("api_keys", "invitations")
 NEW_MONITOR = """
     insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
       fail_threshold, recover_threshold, expected_status, max_redirects)
@@ -82,6 +82,22 @@ def test_members_see_their_organisations_rows_and_nobody_elses(
             assert value(connection, f"select count(*) from {table} where org_id = %s", [world.org_id]) == 0
     with acting_as(connection, None):
         assert value(connection, f"select count(*) from {table}") == 0, "a token without a subject"
+
+
+def test_admins_and_owners_see_invitations_and_nobody_sees_a_tokens_hash(
+    connection: psycopg.Connection, world: World, another_world: World
+):
+    connection.execute(
+        "insert into invitations (org_id, email, role, token_hash, invited_by) values (%s, 'x@y.z', 'viewer', %s, %s)",
+        [world.org_id, "0" * 64, world.people["owner"]],
+    )
+    for role in (*ROLES, "stranger"):
+        with acting_as(connection, world.people[role]):
+            seen = rows(connection, "select org_id from invitations")
+        assert seen == ([(world.org_id,)] if role in {"owner", "admin"} else []), role
+        assert refusal(connection, world.people[role], "select token_hash from invitations") == "42501"
+    with acting_as(connection, another_world.people["owner"]):
+        assert rows(connection, "select org_id from invitations") == []
 
 
 def test_members_see_their_organisation_and_what_they_are_in_it(
@@ -199,6 +215,10 @@ def test_nobody_comments_in_the_name_of_another(connection: psycopg.Connection, 
         "insert into memberships (org_id, user_id, role) select org_id, user_id, 'owner' from memberships",
         "update memberships set role = 'owner'",
         "delete from memberships",
+        "insert into invitations (org_id) select org_id from monitors",
+        "update invitations set role = 'owner'",
+        "delete from invitations",
+        "update organisations set require_aal2 = false",
         "insert into incidents (org_id) select org_id from monitors",
         "update incidents set summary = 'nothing happened'",
         "delete from incidents",
@@ -262,6 +282,7 @@ def test_a_channels_secret_is_a_signing_secret(connection: psycopg.Connection, w
         "select id from deliveries order by created_at desc, id desc limit 51",
         "select id from incidents order by opened_at desc, id desc limit 51",
         "select id from intervals",
+        "select id from invitations order by created_at desc, id desc limit 51",
         "select seq from events order by xid, seq limit 51",
     ],
 )
@@ -296,6 +317,10 @@ def crowd(connection: psycopg.Connection) -> World:
             ), lines as (
               insert into intervals (org_id, monitor_id, state, started_at, cause)
               select org_id, id, 'up', now(), 'test' from made
+            ), guests as (
+              insert into invitations (org_id, email, role, token_hash, invited_by)
+              select id, n || '@example.com', 'viewer', encode(sha256((id::text || n)::bytea), 'hex'), id
+              from orgs, generate_series(1, 10) n
             ), channels as (
               insert into channels (org_id, kind, name, url)
               select id, 'webhook', 'hook', 'http://x/' from orgs, generate_series(1, 10) returning id, org_id

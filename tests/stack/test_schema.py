@@ -27,25 +27,36 @@ FUNCTIONS_OF_ALL = {
     "public.create_monitor",
     "public.create_monitors",
     "public.list_checks",
+    "public.list_members",
     "public.monitor_history",
     "public.move_incident",
     "public.my_role",
     "public.once",
     "public.organisation_usage",
     "public.overview",
+    "public.read_member",
     "public.recall_answer",
-    "public.rename_organisation",
     "public.retry_delivery",
     "public.set_monitor_paused",
     "public.test_channel",
+    "public.update_organisation",
 }
-# What people may and no API key: to found, to end, and to make keys.
+# What people may and no API key: to found, to end, to make keys, and to say who belongs.
 FUNCTIONS_OF_USERS = FUNCTIONS_OF_ALL | {
+    "public.accept_invitation",
+    "public.change_member_role",
     "public.create_api_key",
+    "public.create_invitation",
     "public.create_organisation",
     "public.delete_organisation",
+    "public.leave_organisation",
+    "public.list_invitations",
+    "public.remove_member",
+    "public.resend_invitation",
     "public.revoke_api_key",
+    "public.revoke_invitation",
     "public.rotate_api_key",
+    "public.transfer_organisation",
 }
 # API keys come in as anon.
 FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key"}
@@ -66,6 +77,7 @@ TABLES_OF_USERS = {
     "public.incident_comments": {"SELECT"},
     "public.incidents": {"SELECT"},
     "public.intervals": {"SELECT"},
+    "public.invitations": set(),  # but for its columns without the token's hash
     "public.memberships": {"SELECT"},
     "public.monitors": {"SELECT", "DELETE"},
     "public.organisations": {"SELECT"},

@@ -14,6 +14,7 @@ from server.http import replies
 from server.http.idempotency import fresh_secret
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
+from server.http.step_up import confirm_session
 from server.http.tenancy import org_to_write_to
 
 feature = Feature("API keys")
@@ -25,11 +26,12 @@ feature = Feature("API keys")
 def create_api_key(call: Call, body: ApiKeyDraft) -> Reply:
     """Create a key for servers and CI. The answer holds its secret, this once.
 
-    Needs the role admin or owner, and a session that Auth confirms now.
+    Needs the role admin or owner, a session that Auth confirms now, and the second factor where the organisation
+    demands one.
     """
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise InvalidInput(faults=[Fault("/expires_at", "in_the_past", "This must be a time to come.")])
-    call.services.auth_api.confirm_session(call.access_token)
+    confirm_session(call)
     org_id = org_to_write_to(call, body.org_id, needs=Role.ADMIN)
     secret = spell_secret(fresh_secret(call, "api_key"))
     created = store.create(call.database, org_id, body.name, secret, body.scopes, body.expires_at)
@@ -59,7 +61,7 @@ def read_api_key(call: Call, key_id: UUID) -> Reply:
 )
 def rotate_api_key(call: Call, key_id: UUID, body: RotationDraft) -> Reply:
     """Make a key's successor, with the same name, scopes and lifetime; the old key goes on for a while beside it."""
-    call.services.auth_api.confirm_session(call.access_token)
+    confirm_session(call)
     secret = spell_secret(fresh_secret(call, "api_key"))
     return _shown_once(store.rotate(call.database, key_id, secret, body.overlap_seconds), secret)
 

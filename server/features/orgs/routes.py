@@ -1,13 +1,20 @@
-"""Organisations: create, list, read, rename, delete."""
+"""Organisations: create, list, read, change, transfer, delete."""
 
 from uuid import UUID
 
-from server.errors import Conflict, Forbidden, NotFound, PreconditionFailed
+from server.errors import Conflict, Forbidden, InvalidInput, NotFound, PreconditionFailed
 from server.features.orgs import rules, store
-from server.features.orgs.schemas import Organisation, OrganisationDraft, OrganisationQuery
+from server.features.orgs.schemas import (
+    Organisation,
+    OrganisationDraft,
+    OrganisationPatch,
+    OrganisationQuery,
+    Transfer,
+)
 from server.http import replies
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
+from server.http.step_up import confirm_session
 
 feature = Feature("Organisations")
 
@@ -41,19 +48,33 @@ def read_org(call: Call, org_id: UUID) -> Reply:
 @feature.route(
     "PATCH",
     "/v1/orgs/<uuid:org_id>",
-    body=OrganisationDraft,
+    body=OrganisationPatch,
     answers=Organisation,
     refusals=(NotFound, Forbidden, PreconditionFailed),
 )
-def rename_org(call: Call, org_id: UUID, body: OrganisationDraft) -> Reply:
-    """Rename an organisation. Needs the role admin or owner."""
+def update_org(call: Call, org_id: UUID, body: OrganisationPatch) -> Reply:
+    """Change an organisation. Admins rename it; owners, with a second factor, say whether it demands one."""
     current = replies.read_row(Organisation, store.read(call.database, org_id))
     if not rules.may_administer(current.my_role):
         raise Forbidden("Renaming an organisation needs the role admin or owner.")
-    renamed = store.rename(call.database, org_id, body.name, call.version)
-    if renamed is None:
-        raise PreconditionFailed if call.version is not None else Conflict
-    return replies.one(Organisation, renamed)
+    changes = body.model_dump(exclude_unset=True)
+    if changes.get("require_aal2", current.require_aal2) != current.require_aal2:
+        _require_second_factor_of_owner(call, current)
+    return replies.one(Organisation, store.update(call.database, org_id, changes, call.version))
+
+
+@feature.route(
+    "POST",
+    "/v1/orgs/<uuid:org_id>/transfer",
+    body=Transfer,
+    answers=Organisation,
+    refusals=(NotFound, Forbidden, Conflict, InvalidInput),
+    users_only=True,
+)
+def transfer_org(call: Call, org_id: UUID, body: Transfer) -> Reply:
+    """Hand your ownership to another member; you become admin. Needs a session that Auth confirms now."""
+    confirm_session(call)
+    return replies.one(Organisation, store.transfer(call.database, org_id, body.user_id))
 
 
 @feature.route(
@@ -61,6 +82,16 @@ def rename_org(call: Call, org_id: UUID, body: OrganisationDraft) -> Reply:
 )
 def delete_org(call: Call, org_id: UUID) -> Reply:
     """Delete an organisation with everything in it. Needs the role owner, and a session that Auth confirms now."""
-    call.services.auth_api.confirm_session(call.access_token)
+    confirm_session(call)
     store.delete(call.database, org_id, call.version)
     return replies.nothing()
+
+
+def _require_second_factor_of_owner(call: Call, current: Organisation) -> None:
+    if not rules.may_own(current.my_role):
+        raise Forbidden("Saying whether a second factor is demanded needs the role owner.")
+    if not rules.is_assured(call.user.aal):
+        raise Forbidden(
+            "Changing require_aal2 needs a session with a second factor. Verify one with Supabase Auth first.",
+            code="aal2_required",
+        )

@@ -30,6 +30,16 @@ def may_administer(role: Role) -> bool:
     return is_at_least(role, Role.ADMIN)
 
 
+def may_own(role: Role) -> bool:
+    """Say whether the organisation demands a second factor of its owners."""
+    return role == Role.OWNER
+
+
+def is_assured(aal: str, *, require_aal2: bool = True) -> bool:
+    """Tell whether a session has shown the second factor (Supabase Auth's `aal`), or needs none."""
+    return not require_aal2 or aal in {"aal2", "aal3"}
+
+
 def may_found(*, is_anonymous: bool) -> bool:
-    """Create an organisation: anybody with an account that can be found again."""
+    """Create an organisation, invite, be invited: anybody with an account that can be found again."""
     return not is_anonymous

@@ -1,15 +1,19 @@
 """Field types that several features share, so that a URL or a status range means the same wherever it is written."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 OrgId = Annotated[
     UUID | None, Field(description="The organisation it belongs to. May be left out where you belong to exactly one.")
 ]
+
+# Wide enough for any window, narrow enough for arithmetic.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 
 
 def _check_url(url: str, info: ValidationInfo) -> str:

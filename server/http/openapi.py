@@ -140,7 +140,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
             parameters.append({"name": name, "in": "query", "required": False, "description": text, "schema": inlined})
     if operation.method in {"PATCH", "DELETE"}:
         parameters.append(_header("If-Match", "The ETag that you read; 412 if it was changed since."))
-    if operation.method == "GET" and not operation.is_public:
+    if operation.method == "GET" and not operation.is_public and not operation.files:
         parameters.append(_header("If-None-Match", "The ETag that you hold; 304 if it still stands."))
     return parameters
 
@@ -155,13 +155,19 @@ def _responses(operation: Operation) -> dict[str, Any]:
         success["content"] = {operation.content_type: {"schema": _reference(operation.answers)}}
     elif operation.list_of:
         success["content"] = {operation.content_type: {"schema": _page_of(operation.list_of)}}
+    elif operation.files:
+        success["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.files}
     elif operation.status != 204:
         kind = "object" if operation.content_type == "application/json" else "string"
         success["content"] = {operation.content_type: {"schema": {"type": kind}}}
-    if operation.method == "GET":
+    if operation.files:
+        success["headers"] = {
+            "Content-Disposition": {"description": "What to call the file.", "schema": {"type": "string"}}
+        }
+    elif operation.method == "GET":
         success["headers"] = {"ETag": {"description": "The validator of this answer.", "schema": {"type": "string"}}}
     responses = {str(operation.status): success}
-    if operation.method == "GET" and not operation.is_public:
+    if operation.method == "GET" and not operation.is_public and not operation.files:
         responses["304"] = {"description": "What you hold still stands."}
     for refusal in sorted(set(_refusals(operation)), key=lambda kind: kind.status):
         responses[str(refusal.status)] = _refusal(refusal)

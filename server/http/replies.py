@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -36,6 +36,7 @@ class Reply:
     version: int | None = None
     content_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
+    download: IO[bytes] | None = None  # the body instead, where it may be too large for memory; closed when it is sent
 
 
 def one(model: type[BaseModel], raw: bytes, *, status: int = 200, location: str | None = None) -> Reply:

@@ -21,7 +21,7 @@ from server.errors import AppError, NotAcceptable
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body
 from server.http.replies import JSON, Reply, etag, expected_version, matches
 from server.http.tokens import Claims, Verifier, bearer_token
-from server.http.wsgi import Answer
+from server.http.wsgi import Answer, Download
 from server.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[..., Reply])
@@ -67,6 +67,7 @@ class Operation:
     list_of: type[BaseModel] | None
     refusals: tuple[type[AppError], ...]
     content_type: str
+    files: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -104,13 +105,28 @@ class Feature:
         list_of: type[BaseModel] | None = None,
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
+        files: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
-        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers."""
+        """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
+
+        `files` are the media types of a file to download, where it answers with one (`Reply.download`).
+        """
 
         def declare(handler: Handler) -> Handler:
             self.operations.append(
                 Operation(
-                    method, path, handler, self.tag, status, body, query, answers, list_of, refusals, content_type
+                    method,
+                    path,
+                    handler,
+                    self.tag,
+                    status,
+                    body,
+                    query,
+                    answers,
+                    list_of,
+                    refusals,
+                    "*/*" if files else content_type,
+                    files,
                 )
             )
             return handler
@@ -124,12 +140,12 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
     app.add_url_rule(operation.path, operation.name, view, methods=[operation.method], provide_automatic_options=False)
 
 
-def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
+def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer | Download]:
     handler, read_input = operation.handler, _input_reader(operation, services)
     verify, as_user = services.verifier.verify, services.supabase.as_user
     writes = operation.method != "GET"
 
-    def view(**path: Any) -> Answer:
+    def view(**path: Any) -> Answer | Download:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
@@ -144,10 +160,10 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
     return view
 
 
-def _public_view(operation: Operation, services: Services) -> Callable[..., Answer]:
+def _public_view(operation: Operation, services: Services) -> Callable[..., Answer | Download]:
     handler, read_input = operation.handler, _input_reader(operation, services)
 
-    def view(**path: Any) -> Answer:
+    def view(**path: Any) -> Answer | Download:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         _require_acceptable(operation, environ)
@@ -198,9 +214,11 @@ def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
         raise NotAcceptable(f"This path answers with {media_type}.")
 
 
-def respond(reply: Reply, environ: dict[str, Any]) -> Answer:
+def respond(reply: Reply, environ: dict[str, Any]) -> Answer | Download:
     """Turn a reply into the response: validators, 304, and what caches may do with it."""
     headers = [("Content-Type", reply.content_type), *reply.headers.items()]
+    if reply.download is not None:
+        return Download(reply.download, reply.status, [*headers, ("Cache-Control", "no-store")])
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
         headers.append(("Cache-Control", "no-store"))
         if reply.version is not None:

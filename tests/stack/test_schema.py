@@ -12,6 +12,7 @@ FUNCTIONS_OF_USERS = {
     "private.my_orgs",
     "private.rfc3339",
     "private.role_rank",
+    "public.audit_page",
     "public.create_channel",
     "public.create_organisation",
     "public.delete_organisation",

@@ -1,12 +1,11 @@
 """Uptime on the wire."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-# Wide enough for any window, narrow enough for arithmetic.
-Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
+from server.http.fields import Moment
 
 
 class UptimeQuery(BaseModel):

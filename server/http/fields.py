@@ -12,6 +12,9 @@ OrgId = Annotated[
     UUID | None, Field(description="The organisation it belongs to. May be left out where you belong to exactly one.")
 ]
 
+# Wide enough for any window, narrow enough for arithmetic.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
+
 
 def included(description: str) -> Any:
     """Describe a field that is there only where the reader's `include` asked for it."""
@@ -20,10 +23,6 @@ def included(description: str) -> Any:
 
 def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
-
-
-# Wide enough for any window, narrow enough for arithmetic.
-Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 
 
 def _check_url(url: str, info: ValidationInfo) -> str:

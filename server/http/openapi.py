@@ -198,6 +198,8 @@ class _Document:
     def _answer(self, operation: Operation) -> dict[str, Any]:
         if operation.status == 204:
             return {}
+        if operation.files:
+            return {name: {"schema": {"type": "string"}, "example": begin} for name, begin in operation.files.items()}
         if operation.answers:
             return {operation.content_type: self._content_of(operation.answers, "serialization")}
         if operation.list_of:
@@ -242,6 +244,8 @@ class _Document:
             names.append("ETag")
         if operation.status == 201:
             names.append("Location")
+        if operation.files:
+            names.append("Content-Disposition")
         if operation.limit is not None:
             names += ["RateLimit", "RateLimit-Policy"]
         return self._refer_headers(*names)
@@ -292,7 +296,8 @@ def _request_headers(operation: Operation) -> Iterable[str]:
 
 
 def _has_validator(operation: Operation) -> bool:
-    return operation.method == "GET" and operation.content_type.partition(";")[0] not in _STREAMED
+    is_streamed = operation.files or operation.content_type.partition(";")[0] in _STREAMED
+    return operation.method == "GET" and not is_streamed
 
 
 def _refusals(operation: Operation) -> Iterable[AppError]:

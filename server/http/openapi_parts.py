@@ -50,6 +50,11 @@ _SECONDS = {"type": "integer", "minimum": 0}
 
 # What answers carry. The keys are the headers' names.
 HEADERS: dict[str, dict[str, Any]] = {
+    "Content-Disposition": {
+        "description": "What to call the file.",
+        "schema": {"type": "string"},
+        "example": 'attachment; filename="tocsin-audit.csv"',
+    },
     "ETag": {
         "description": "The validator of this answer, for If-None-Match and If-Match.",
         "schema": _TEXT,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -50,6 +50,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     source: bytes | None = None
     render: "Callable[[bytes], Reply] | None" = None
+    download: IO[bytes] | None = None  # the body instead, where it may be too large for memory; closed when it is sent
 
     def rendered(self) -> "Reply":
         """Return the answer itself. Raises AppError where the database said something else than what was asked."""

@@ -4,7 +4,7 @@ A feature declares its routes with `Feature`; each declaration says what the rou
 time the route's entry in the OpenAPI document and in the tests' inventory. A route is closed unless it says `@public`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -35,7 +35,7 @@ from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query
 from server.http.principals import Door, Principal, principal_id, require_scope
 from server.http.replies import JSON, Reply, etag, expected_version, hash_of, held, nothing, one, salt_of
 from server.http.tokens import Claims, bearer_token
-from server.http.wsgi import Answer
+from server.http.wsgi import Answer, Download
 from server.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[..., Reply])
@@ -96,6 +96,7 @@ class Operation:
     refusals: tuple[type[AppError], ...]
     content_type: str
     limit: Tier | None
+    files: Mapping[str, str] = field(default_factory=dict)  # media types of a file to download, with how it begins
     users_only: bool = False
     example: Any = None  # an answer in the OpenAPI document, where no model has one
 
@@ -154,13 +155,15 @@ class Feature:
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
         limit: Tier | Literal["by kind"] | None = "by kind",
+        files: Mapping[str, str] | None = None,
         users_only: bool = False,
         example: Any = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
 
         `limit` is the tier that it counts under; left out: `public`, `ordinary` or `write`, by what the route is. None:
-        it is not limited. `users_only`: an API key, whatever its scopes, is refused.
+        it is not limited. `files` are the media types of a file to download, where it answers with one
+        (`Reply.download`), each with how such a file begins. `users_only`: an API key, whatever its scopes, is refused.
         """
 
         def declare(handler: Handler) -> Handler:
@@ -177,8 +180,9 @@ class Feature:
                     answers,
                     list_of,
                     refusals,
-                    content_type,
+                    "*/*" if files else content_type,
                     tier,
+                    files or {},
                     users_only,
                     example,
                 )
@@ -194,13 +198,13 @@ def register(app: Flask, operation: Operation, services: Services) -> None:
     app.add_url_rule(operation.path, operation.name, view, methods=[operation.method], provide_automatic_options=False)
 
 
-def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer]:
+def _closed_view(operation: Operation, services: Services) -> Callable[..., Answer | Download]:
     handler, read_input = operation.handler, _input_reader(operation, services)
     door, limits, key_scope = services.door, services.limits, operation.key_scope
     writes, is_post = operation.method != "GET", operation.method == "POST"
     salt = salt_of(services.openapi_document)
 
-    def view(**path: Any) -> Answer:
+    def view(**path: Any) -> Answer | Download:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         if environ["QUERY_STRING"]:
@@ -234,11 +238,11 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
     return view
 
 
-def _public_view(operation: Operation, services: Services) -> Callable[..., Answer]:
+def _public_view(operation: Operation, services: Services) -> Callable[..., Answer | Download]:
     handler, read_input = operation.handler, _input_reader(operation, services)
     salt = salt_of(services.openapi_document)
 
-    def view(**path: Any) -> Answer:
+    def view(**path: Any) -> Answer | Download:
         environ = request.environ
         environ["tocsin.route"] = operation.path
         if environ["QUERY_STRING"]:
@@ -305,12 +309,15 @@ def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
         raise NotAcceptable(f"This path answers with {media_type}.")
 
 
-def respond(reply: Reply, environ: dict[str, Any], salt: bytes) -> Answer:
+def respond(reply: Reply, environ: dict[str, Any], salt: bytes) -> Answer | Download:
     """Turn a reply into the response: validators, 304, and what caches may do with it.
 
     A reader who holds what the database said is answered before anybody has read it. They can name it only because it
     was read and sent once; `*` names anything, so that there the answer is made first.
     """
+    if reply.download is not None:
+        headers = [("Content-Type", reply.content_type), *reply.headers.items(), ("Cache-Control", "no-store")]
+        return Download(reply.download, reply.status, headers)
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
         return _respond_to_write(reply.rendered(), salt)
     hashed, seen = hash_of(reply, salt), environ.get("HTTP_IF_NONE_MATCH")

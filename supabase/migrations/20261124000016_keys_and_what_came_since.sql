@@ -6,6 +6,8 @@ alter policy "everybody sees what plans there are" on public.plans to authentica
 grant execute on function private.count_used(uuid, text), public.organisation_usage(uuid) to anon;
 grant execute on function public.list_members(uuid, timestamptz, uuid, integer), public.read_member(uuid, uuid),
   public.update_organisation(uuid, jsonb, integer) to anon;
+grant execute on function public.audit_page(uuid, uuid, text, uuid, text, timestamptz, timestamptz, timestamptz, bigint,
+  text, integer) to anon;
 grant select on public.named_monitors, public.named_channels to anon;
 grant execute on function private.name_key(text), private.last_observations(uuid), private.spent_in_states(uuid, timestamptz),
   public.list_checks(uuid, boolean, timestamptz, uuid, text, timestamptz, timestamptz, integer), public.overview(uuid) to anon;

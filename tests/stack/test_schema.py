@@ -22,6 +22,7 @@ FUNCTIONS_OF_ALL = {
     "private.role_rank",
     "private.session_id",
     "private.spent_in_states",
+    "public.audit_page",
     "public.comment_on_incident",
     "public.create_channel",
     "public.create_monitor",

@@ -92,6 +92,13 @@ class Conflict(AppError):
     default_code, default_detail = "conflict", "The request conflicts with the present state."
 
 
+class Gone(AppError):
+    """It was there, and will not be again: 410."""
+
+    status, title = 410, "Gone"
+    default_code, default_detail = "gone", "This is no longer kept."
+
+
 class PreconditionFailed(AppError):
     """`If-Match` names another version: 412."""
 

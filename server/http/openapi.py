@@ -10,20 +10,24 @@ from pydantic.json_schema import models_json_schema
 from server.errors import (
     AppError,
     BodyTooLarge,
+    Gone,
     InvalidInput,
     MalformedRequest,
     NotAcceptable,
+    NotFound,
+    RateLimited,
     TimedOut,
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
 )
 from server.http.parsing import JSON_TYPES, PATCH_TYPES
-from server.http.problems import PROBLEM_JSON
+from server.http.problem_document import PROBLEM_JSON
 from server.http.routing import Operation
 
 _PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 _REFERENCE = "#/components/schemas/{model}"
+_OF_STREAMS = (MalformedRequest, Unauthenticated, NotFound, Gone, RateLimited, Unavailable, TimedOut)
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem details.",
@@ -60,14 +64,16 @@ refused.
 """
 
 
-def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
-    """Return the document."""
+def document(operations: Iterable[Operation], version: str, streams_url: str) -> dict[str, Any]:
+    """Return the document. What the stream process serves carries its address."""
     operations = list(operations)
     schemas = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         path = _PATH_PARAMETER.sub(r"{\2}", operation.path)
         paths.setdefault(path, {})[operation.method.lower()] = _describe(operation)
+        if operation.is_elsewhere:
+            paths[path]["servers"] = [{"url": streams_url, "description": "The stream process."}]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -117,7 +123,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
             "required": True,
             "content": {media_type: {"schema": _reference(operation.body)} for media_type in sorted(types)},
         }
-    if operation.is_public:
+    if operation.is_public and not operation.is_elsewhere:
         described["security"] = []
     return described
 
@@ -140,6 +146,8 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
             parameters.append({"name": name, "in": "query", "required": False, "description": text, "schema": inlined})
     if operation.method in {"PATCH", "DELETE"}:
         parameters.append(_header("If-Match", "The ETag that you read; 412 if it was changed since."))
+    if operation.is_elsewhere:
+        parameters.append(_header("Last-Event-ID", "The id after which to go on; it counts before `after`."))
     if operation.method == "GET" and not operation.is_public:
         parameters.append(_header("If-None-Match", "The ETag that you hold; 304 if it still stands."))
     return parameters
@@ -160,10 +168,30 @@ def _responses(operation: Operation) -> dict[str, Any]:
         success["content"] = {operation.content_type: {"schema": {"type": kind}}}
     if operation.method == "GET":
         success["headers"] = {"ETag": {"description": "The validator of this answer.", "schema": {"type": "string"}}}
+    if operation.is_elsewhere:
+        return _responses_elsewhere(operation)
     responses = {str(operation.status): success}
     if operation.method == "GET" and not operation.is_public:
         responses["304"] = {"description": "What you hold still stands."}
     for refusal in sorted(set(_refusals(operation)), key=lambda kind: kind.status):
+        responses[str(refusal.status)] = _refusal(refusal)
+    return responses
+
+
+def _responses_elsewhere(operation: Operation) -> dict[str, Any]:
+    """Describe what the stream process answers, and what whoever asks the API is told instead."""
+    responses: dict[str, Any] = {
+        "200": {
+            "description": "The stream. It does not end by itself.",
+            "content": {operation.content_type: {"schema": {"type": "string"}}},
+        },
+        str(operation.status): {
+            "description": "The API itself answers with the address of the stream process.",
+            "headers": {"Location": {"description": "Where the stream is.", "schema": {"type": "string"}}},
+        },
+    }
+    refusals: set[type[AppError]] = {*_refusals(operation), *_OF_STREAMS}
+    for refusal in sorted(refusals, key=lambda kind: kind.status):
         responses[str(refusal.status)] = _refusal(refusal)
     return responses
 

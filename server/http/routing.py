@@ -67,6 +67,7 @@ class Operation:
     list_of: type[BaseModel] | None
     refusals: tuple[type[AppError], ...]
     content_type: str
+    is_elsewhere: bool = False  # served by the stream process; here is a redirect to it
 
     @property
     def name(self) -> str:
@@ -104,13 +105,25 @@ class Feature:
         list_of: type[BaseModel] | None = None,
         refusals: tuple[type[AppError], ...] = (),
         content_type: str = JSON,
+        is_elsewhere: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers."""
 
         def declare(handler: Handler) -> Handler:
             self.operations.append(
                 Operation(
-                    method, path, handler, self.tag, status, body, query, answers, list_of, refusals, content_type
+                    method,
+                    path,
+                    handler,
+                    self.tag,
+                    status,
+                    body,
+                    query,
+                    answers,
+                    list_of,
+                    refusals,
+                    content_type,
+                    is_elsewhere,
                 )
             )
             return handler

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, RootModel, ValidationError
 
 from server.data.privileged import Privileged
 from server.errors import Unavailable
@@ -24,6 +24,7 @@ from server.features.monitors.rules import (
 log = logging.getLogger("tocsin.worker")
 
 RULE_VERSION = "judge/1"
+PRUNED_AT_ONCE = 10_000
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -111,6 +112,10 @@ class _Settled(BaseModel):
     settled: int
 
 
+class _Pruned(RootModel[int]):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What was claimed, and the database's time."""
@@ -169,6 +174,11 @@ class WorkerStore:
     def maintain(self, days_ahead: int, keep_days: int) -> None:
         """Make the partitions of the days to come, drop those past their retention."""
         self._privileged.maintain_check_results(days_ahead, keep_days)
+
+    def prune_events(self, keep_days: int) -> None:
+        """Drop the events past their retention, so many at a time that no statement takes long."""
+        while _read(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
+            pass
 
     def result_item(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict, now: datetime) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again after `now`."""

@@ -9,7 +9,7 @@ import responses
 from server.app import all_operations
 from server.features.monitors.rules import Observation
 from server.http.routing import Operation
-from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, SUPABASE_URL, auth_says_yes
+from tests.http.conftest import EVENTS, MEMBERSHIPS, MONITOR_FOR_WRITING, SUPABASE_URL, auth_says_yes
 from tests.http.test_parsing import CHANNEL, COMMENT, INCIDENT, ORGANISATION, path_of
 
 __all__ = ["ROUTES", "auth_says_yes"]
@@ -76,6 +76,9 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/channels/<uuid:channel_id>/test"): (CLOSED, 0, None, [DELIVERY]),
     ("GET", "/v1/deliveries"): (CLOSED, 0, None, [[DELIVERY]]),
     ("POST", "/v1/deliveries/<uuid:delivery_id>/retry"): (CLOSED, 0, None, [DELIVERY]),
+    ("GET", "/v1/events"): (CLOSED, 0, None, [EVENTS]),
+    # Who follows is asked at the stream process, to which this only points.
+    ("GET", "/v1/events/stream"): (PUBLIC, 0, None, []),
 }
 OPERATIONS = list(all_operations())
 

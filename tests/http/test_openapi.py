@@ -59,8 +59,15 @@ def test_every_route_is_in_it_and_says_whether_it_is_open(document):
         entry = described(operation, document)
         assert entry["operationId"] == operation.name
         assert entry["summary"], operation.name
-        assert (entry.get("security") == []) == operation.is_public
-        assert ("401" in entry["responses"]) == (not operation.is_public)
+        is_open = operation.is_public and not operation.is_elsewhere
+        assert (entry.get("security") == []) == is_open
+        assert ("401" in entry["responses"]) == (not is_open)
+
+
+def test_what_the_stream_process_serves_carries_its_address(document):
+    elsewhere = {path for path, item in document["paths"].items() if "servers" in item}
+    assert elsewhere == {"/v1/events/stream"}
+    assert document["paths"]["/v1/events/stream"]["servers"][0]["url"] == "http://127.0.0.1:8001"
 
 
 def test_every_field_of_a_body_is_described(document):

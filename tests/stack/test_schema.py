@@ -8,8 +8,12 @@ from tests.stack.sql import refusal, rows, value
 # What a signed-in user may call. `private` ones are what policies, constraints and computed columns are made of.
 FUNCTIONS_OF_USERS = {
     "private.are_status_ranges",
+    "private.event_document",
+    "private.event_horizon_document",
     "private.last_observation",
     "private.my_orgs",
+    "private.position_document",
+    "private.require_position",
     "private.rfc3339",
     "private.role_rank",
     "public.create_channel",
@@ -18,6 +22,7 @@ FUNCTIONS_OF_USERS = {
     "public.monitor_checks",
     "public.monitor_history",
     "public.my_role",
+    "public.read_events",
     "public.rename_organisation",
     "public.retry_delivery",
     "public.test_channel",
@@ -26,8 +31,10 @@ FUNCTIONS_OF_THE_WORKER = {
     "public.claim_deliveries",
     "public.claim_due",
     "public.maintain_check_results",
+    "public.prune_events",
     "public.record",
     "public.settle_deliveries",
+    "public.stream_events",
 }
 TABLES_OF_USERS = {
     "public.channels": {"SELECT", "DELETE"},

@@ -1,0 +1,106 @@
+"""Who a reader is, what they may see, and what they have missed. The only calls that are made for one reader alone.
+
+Whatever kinds of readers there come to be, `identify` and `read_page` are all that knows of them.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import orjson
+
+from server.data.clients import Supabase
+from server.data.failures import read_answer
+from server.data.privileged import Privileged
+from server.errors import AppError
+from server.features.events import store
+from server.features.events.rules import Change, Position, Rights, read_snapshot
+from server.features.events.schemas import StreamQuery, position_of, wire_event
+from server.features.orgs.rules import Role
+from server.http.tokens import Verifier, bearer_token
+from server.streams.hub import FeedPage, Told
+
+POLLED_AT_ONCE: Final = 500
+MISSED_AT_ONCE: Final = 200
+
+
+class InThread(Protocol):
+    """Runs a blocking call beside the loop."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Return what the call returns, or raise what it raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody whose token is good until `expires_at`, Unix seconds."""
+
+    principal_id: str
+    token: str = field(repr=False)
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPage:
+    """What a reader has missed, what they may see from now on, and how far that brings them."""
+
+    events: list[tuple[str, str, bytes]]  # id, type, JSON
+    rights: Rights
+    position: Position
+
+
+class Entrance:
+    """Calls Supabase in the names of those who come in; each call takes a thread, never the loop."""
+
+    def __init__(self, supabase: Supabase, verifier: Verifier, in_thread: InThread) -> None:
+        self._supabase = supabase
+        self._verifier = verifier
+        self._in_thread = in_thread
+
+    async def identify(self, authorization: Sequence[str]) -> Visitor:
+        """Return who the one Authorization header speaks for. Raises Unauthenticated, Unavailable."""
+        token = bearer_token(authorization)
+        claims = await self._in_thread(self._verifier.verify, token, time.time())
+        return Visitor(claims.user_id, token, claims.expires_at)
+
+    async def read_page(
+        self, visitor: Visitor, after: Position | None, query: StreamQuery, limit: int, request_id: str
+    ) -> ReaderPage:
+        """Return what followed `after` (None: nothing, the present). Raises Gone and what the database raises."""
+        database = self._supabase.as_user(visitor.token, request_id)
+        raw = await self._in_thread(store.read_page, database, after, limit, query.org_id)
+        return read_reader_page(visitor.principal_id, raw)
+
+
+def read_reader_page(user_id: str, raw: bytes) -> ReaderPage:
+    """Read the answer of `read_events`. Raises AppError where it is none."""
+    page = read_answer(raw)
+    try:
+        roles = {org_id: Role(role) for org_id, role in page["roles"].items()}
+        events = []
+        for row in page["events"]:
+            event = wire_event(row, roles.get(row["org_id"]))
+            events.append((event["id"], event["type"], orjson.dumps(event)))
+        return ReaderPage(
+            events, Rights(user_id, roles, read_snapshot(page["snapshot"])), position_of(page["position"])
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AppError(reason=f"upstream_shape: read_events {type(error).__name__} {error}") from None
+
+
+def poll(privileged: Privileged, after: Position | None) -> FeedPage:
+    """Return what has happened everywhere since `after` (None: nothing, the present). Raises Gone."""
+    page = read_answer(privileged.stream_events(after, POLLED_AT_ONCE))
+    try:
+        return FeedPage(
+            [Told(row) for row in page["events"]],
+            [
+                Change(position_of(row), row["org_id"], row["user_id"], Role(row["role"]) if row["role"] else None)
+                for row in page["memberships"]
+            ],
+            position_of(page["position"]),
+            page["has_more"],
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AppError(reason=f"upstream_shape: stream_events {type(error).__name__} {error}") from None

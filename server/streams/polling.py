@@ -34,6 +34,7 @@ async def feed(hub: Hub, poll: Poll, jitter: Callable[[], float], *, pause_secon
         except Gone as error:
             log.error("the feed is lost", extra={"code": error.code})  # noqa: TRY400  the code says all
             hub.lose()
+            continue
         except AppError as error:
             failures += 1
             log.warning("the feed cannot be read", extra={"reason": error.reason, "failures": failures})

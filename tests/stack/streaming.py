@@ -94,9 +94,11 @@ class SseClient:
 
     def cut(self) -> None:
         """Reset the connection, whatever is on its way."""
+        if self._socket.fileno() < 0:
+            return
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
         self.answer.close()
+        self._socket.close()
 
     def _read(self, frame: bytes) -> Heard | None:
         fields = dict(line.split(": ", 1) for line in frame.decode().split("\n") if not line.startswith(":"))

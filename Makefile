@@ -28,7 +28,7 @@ types: $(BENCH) ## mypy, strict; the benchmarks too, so their packages are neede
 	@$(PY) -m mypy
 
 bench: $(BENCH) ## the benchmarks of docs/decisions.md
-	@$(PY) -m benchmarks.api $(ARGS)
+	@status=0; $(PY) -m benchmarks.api $(ARGS) || status=$$?; $(PY) -m benchmarks.streams || status=$$?; exit $$status
 
 reset: $(DEV) ## drop the embedded data
 	@$(PY) supabase/local/stack.py reset

@@ -16,7 +16,7 @@ from server.errors import (
     NotFound,
     UnsupportedMediaType,
 )
-from server.http.problem_document import problem, problem_headers
+from server.http.problem_document import note_refusal, problem, problem_headers
 from server.http.wsgi import Answer
 
 _OF_HTTP: dict[int, type[AppError]] = {
@@ -35,9 +35,7 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(AppError)
     def refuse(error: AppError) -> Answer:
-        if error.reason:
-            level = logging.ERROR if error.status == 500 else logging.WARNING if error.status > 500 else logging.INFO
-            log.log(level, error.reason, extra={"request_id": _request_id(), "code": error.code})
+        note_refusal(error, _request_id())
         return _answer(error)
 
     @app.errorhandler(HTTPException)

@@ -1,11 +1,14 @@
 """Serve the stream of events: `python -m server.streams`. Why a process of its own: docs/decisions.md."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import resource
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
@@ -35,6 +38,16 @@ class StreamServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
         super().__init__(config)
         self._hub = hub
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop when told to, and end as who has stopped: uvicorn itself dies of the signal in the end."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nobody more, take leave of everybody, then close what is left."""

@@ -1,5 +1,6 @@
 """What is true of every exchange of this process, as `server/http/envelope.py` has it for the API."""
 
+import logging
 import time
 from typing import Any
 
@@ -8,11 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import AppError
 from server.http.envelope import CONTENT_POLICY, PREFLIGHT, SECURITY_HEADERS, cross_origin_headers, request_id_from
-from server.http.problem_document import problem, problem_headers
+from server.http.problem_document import note_refusal, problem, problem_headers
 from server.logs import AccessLog
 from server.streams.asking import header_values
 
 _LONGEST_PATH_NOTED = 500
+log = logging.getLogger("tocsin.errors")
 
 
 class StreamEnvelope:
@@ -47,7 +49,13 @@ class StreamEnvelope:
         except AppError as error:
             if status:
                 raise
-            await _refuse(error, scope, receive, send_enveloped)
+            note_refusal(error, request_id)
+            await _refuse(error, scope, send_enveloped)
+        except Exception as error:
+            if status or isinstance(error, OSError):  # it has begun, or the client has gone
+                raise
+            log.exception("unhandled", extra={"request_id": request_id})
+            await _refuse(AppError(), scope, send_enveloped)
         finally:
             self._note(scope, status, time.perf_counter() - began)
 
@@ -82,7 +90,7 @@ class StreamEnvelope:
         self._access_log.note(line)
 
 
-async def _refuse(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(error: AppError, scope: Scope, send: Send) -> None:
     """Answer with the problem; to a WebSocket's handshake too (ASGI: the denial response)."""
     prefix = "http.response"
     if scope["type"] == "websocket":

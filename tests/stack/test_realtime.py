@@ -53,7 +53,7 @@ def append(connection: psycopg.Connection, org_id: UUID, kind: str) -> None:
 
 
 def sent(connection: psycopg.Connection) -> list[tuple[str, str, dict[str, object], bool]]:
-    return rows(connection, "select topic, event, payload, private from realtime.messages")  # type: ignore[return-value]
+    return rows(connection, "select topic, event, payload, private from realtime.messages")
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("monitor", ""), ("api_key", ":admins"), ("invitation", ":admins")])

@@ -231,6 +231,17 @@ def test_a_refusal_of_the_database_is_a_problem_and_gives_the_place_back(error, 
     play(story)
 
 
+def test_a_bug_is_a_problem_that_shows_nothing(caplog):
+    async def story() -> None:
+        entrance = FakeEntrance()
+        entrance.visitors = None  # type: ignore[assignment]  # that is the bug
+        answered, problem = await refusal(sse(started_hub(), entrance))
+        assert (answered, problem["code"]) == (500, "internal_error")
+
+    play(story)
+    assert "unhandled" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("origin", "allowed"), [("https://app.example.com", True), ("https://evil.example.com", False)]
 )

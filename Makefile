@@ -13,7 +13,7 @@ BENCH := $(VENV)/installed-$(call key,requirements-bench.txt)-bench
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1	\2/p' Makefile | expand -t 15
 
-run: $(DEV) ## the embedded Supabase, the API, the worker and a demo; PORT and SUPABASE_PORT move them
+run: $(DEV) ## the embedded Supabase, the API, the worker, the streams and a demo; PORT, STREAMS_PORT and SUPABASE_PORT move them
 	@$(PY) supabase/local/run.py
 
 test: $(DEV) ## all tests, with everything they need; ARGS='-k name' selects

@@ -102,8 +102,7 @@ class Stream:
                     yield Batch([Message(*event) for event in page.events], page.position.encode())
                 page = None
         while reader.ending is None:
-            taken = reader.take()
-            if taken:
+            if taken := reader.take():
                 messages = [Message(told.id, told.type, json) for told, json in taken]
                 yield Batch(messages, reader.reached.encode())
             elif not await reader.wait(HEARTBEAT_SECONDS):

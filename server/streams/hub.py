@@ -20,6 +20,7 @@ from server.features.events.schemas import depends_on_role, position_of, wire_ev
 RING_EVENTS: Final = 2_000
 # More than a ring: who joins takes at most that over, and has as much again before they are too slow.
 QUEUE_EVENTS: Final = 4_000
+BATCH_EVENTS: Final = 200
 MAX_STREAMS_PER_PRINCIPAL: Final = 20
 
 
@@ -115,10 +116,14 @@ class Reader:
         self._wake()
 
     def take(self) -> list[tuple[Told, bytes]]:
-        """Return what is to be sent now, each event checked against the rights of this moment."""
-        rights, taken = self.rights, []
+        """Return what is to be sent next, each event checked against the rights of this moment.
+
+        Not more than a batch: while one is being sent, what waits is shared by all readers, what is sent is not.
+        """
+        rights = self.rights
+        taken: list[tuple[Told, bytes]] = []
         assert rights is not None, "who has joined has rights"
-        while self._queue:
+        while self._queue and len(taken) < BATCH_EVENTS:
             told = self._queue.popleft()
             self.reached = told.position
             if may_see(rights, told.org_id, told.subject_kind, told.subject_id):

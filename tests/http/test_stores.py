@@ -15,6 +15,8 @@ from server.data.memberships import read_memberships
 from server.features.channels import store as channels
 from server.features.checks import store as checks
 from server.features.deliveries import store as deliveries
+from server.features.events import store as events
+from server.features.events.rules import Position
 from server.features.incidents import store as incidents
 from server.features.incidents.rules import IncidentState
 from server.features.me import store as me
@@ -84,6 +86,14 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     ),
     deliveries.retry: ((ID,), {}, "POST", "rpc/retry_delivery", {}, {"delivery_id": str(ID)}),
     deliveries.test_channel: ((ID,), {}, "POST", "rpc/test_channel", {}, {"channel_id": str(ID)}),
+    events.read_page: (
+        (Position(2**63 - 1, 5), 50, ORG),
+        {},
+        "POST",
+        "rpc/read_events",
+        {},
+        {"after_xid": "9223372036854775807", "after_seq": 5, "max_events": 50, "of_org": ORG_ID},
+    ),
     incidents.list_page: (
         (PAGE,),
         {"org_id": ORG, "monitor_id": ID, "state": IncidentState.OPEN},

@@ -10,7 +10,7 @@ from server.features.events.rules import Change, Position, Rights, Snapshot
 from server.features.events.schemas import StreamQuery
 from server.features.orgs.rules import Role
 from server.streams.entrance import Entrance, ReaderPage, Visitor
-from server.streams.hub import FeedPage, Hub, Reader, Told
+from server.streams.hub import BATCH_EVENTS, FeedPage, Hub, Reader, Told
 
 ACME, OTHER = "6c1a0f5e-6b1e-4b6e-9d5a-0c3a0f5e6b1e", "0f0f0f0f-6b1e-4b6e-9d5a-0c3a0f5e6b1e"
 ANA, BEN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -70,8 +70,12 @@ def joined(hub: Hub, user: str = ANA, role: Role | None = Role.VIEWER, *, at: Po
 
 
 def taken(reader: Reader) -> list[int]:
-    """Return the sequences of what a reader is to be sent now."""
-    return [told.position.seq for told, _ in reader.take()]
+    """Return the sequences of what a reader is to be sent, batch after batch."""
+    seqs: list[int] = []
+    while batch := reader.take():
+        assert len(batch) <= BATCH_EVENTS
+        seqs += [told.position.seq for told, _ in batch]
+    return seqs
 
 
 class FakeEntrance(Entrance):

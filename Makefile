@@ -13,7 +13,7 @@ BENCH := $(VENV)/installed-$(call key,requirements-bench.txt)-bench
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1	\2/p' Makefile | expand -t 15
 
-run: $(DEV) ## the embedded Supabase, the API, the worker and a demo; PORT and SUPABASE_PORT move them
+run: $(DEV) ## the embedded Supabase, the API, the worker, the streams and a demo; PORT, STREAMS_PORT and SUPABASE_PORT move them
 	@$(PY) supabase/local/run.py
 
 test: $(DEV) ## all tests, with everything they need; ARGS='-k name' selects
@@ -28,7 +28,7 @@ types: $(BENCH) ## mypy, strict; the benchmarks too, so their packages are neede
 	@$(PY) -m mypy
 
 bench: $(BENCH) ## the benchmarks of docs/decisions.md
-	@$(PY) -m benchmarks.api $(ARGS); api=$$?; $(PY) -m benchmarks.validators; exit $$((api | $$?))
+	@status=0; for bench in "api $(ARGS)" validators streams; do $(PY) -m benchmarks.$$bench || status=$$?; done; exit $$status
 
 clients: $(DEV) ## the TypeScript client, from the OpenAPI document
 	@PYTHONPATH=.:supabase/local $(PY) clients/generate.py

@@ -144,6 +144,10 @@ class Stub:
         """Choose how later list answers behave."""
         self._call(f"?delay_ms={delay_ms}&echo={int(echo)}&rows={rows}")
 
+    def emit(self) -> None:
+        """Let one event happen."""
+        self._call("?emit=1")
+
     def listed(self) -> int:
         """Return how many list answers were given since the start."""
         return int(self._call("")["listed"])

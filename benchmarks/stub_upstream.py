@@ -3,6 +3,8 @@
     GET /rest/v1/monitors                  rows of about 500 bytes, four by default; `select=` picks
                                            the columns, as PostgREST does
     GET /auth/v1/.well-known/jwks.json     the key that `tokens.py` signs with
+    POST /rest/v1/rpc/read_events          a viewer of one organisation, who has missed nothing
+    POST /rest/v1/rpc/stream_events        what `PUT /stub?emit=1` has made happen in it since
     PUT /stub?delay_ms=5&echo=1&rows=50    how every later list answer behaves; answers with the counters so far
 
 In echo mode each row's `name` is the `sub` of the token that arrived, after a random delay of 0 to `delay_ms`, so that
@@ -48,6 +50,7 @@ ROW: dict[str, Any] = {
     "version": 1,
 }
 ROW_COUNT = 4
+FIRST_XID = 1000
 
 
 @dataclass(slots=True)
@@ -60,6 +63,7 @@ class Behaviour:
     listed: int = 0
     refused: int = 0
     bodies: dict[str, bytes] = field(default_factory=dict)
+    emitted: int = 0
 
 
 def select_rows(select: str, name: str | None = None, count: int = ROW_COUNT) -> list[dict[str, Any]]:
@@ -80,6 +84,38 @@ def frame(status: str, body: bytes) -> bytes:
         f"Content-Range: 0-{ROW_COUNT - 1}/*\r\nServer: postgrest-stub\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def position(seq: int) -> dict[str, Any]:
+    """Return where the log stands after so many events."""
+    return {"xid": str(FIRST_XID + seq), "seq": seq}
+
+
+def read_events(emitted: int) -> bytes:
+    """Answer a reader who comes in."""
+    page = {"events": [], "has_more": False, "position": position(emitted), "horizon": position(0)}
+    snapshot = f"{FIRST_XID + emitted + 1}:{FIRST_XID + emitted + 1}:"
+    return json.dumps({**page, "roles": {ROW["org_id"]: "viewer"}, "snapshot": snapshot}).encode()
+
+
+def stream_events(after: int, emitted: int) -> bytes:
+    """Answer a poll: the events after one."""
+    events = [
+        {
+            **position(seq),
+            "org_id": ROW["org_id"],
+            "occurred_at": "2026-01-01T00:00:00.500000Z",
+            "actor_kind": "system",
+            "actor_id": None,
+            "type": "monitor.down",
+            "subject_kind": "monitor",
+            "subject_id": ROW["id"],
+            "after": ROW,
+        }
+        for seq in range(after + 1, emitted + 1)
+    ]
+    page = {"events": events, "has_more": False, "position": position(emitted), "horizon": position(0)}
+    return json.dumps({**page, "memberships": [], "keys": []}).encode()
 
 
 def read_subject(authorization: str) -> str:
@@ -103,11 +139,16 @@ class Upstream(asyncio.Protocol):
         self.transport = cast(asyncio.WriteTransport, transport)  # uvloop's does not inherit from it
 
     def data_received(self, data: bytes) -> None:
-        """Collect one request head (no endpoint here needs a body) and answer it."""
+        """Collect one request and answer it."""
         self.pending += data
         if b"\r\n\r\n" not in self.pending:
             return
-        head, self.pending = self.pending.split(b"\r\n\r\n", 1)
+        head, rest = self.pending.split(b"\r\n\r\n", 1)
+        _, _, length = head.lower().partition(b"content-length: ")
+        body_bytes = int(length.split(b"\r\n", 1)[0] or 0)
+        if len(rest) < body_bytes:
+            return
+        body, self.pending = rest[:body_bytes], rest[body_bytes:]
         request_line, _, fields = head.partition(b"\r\n")
         method, target, _ = request_line.decode("latin-1").split(" ")
         path, _, query = target.partition("?")
@@ -115,6 +156,12 @@ class Upstream(asyncio.Protocol):
             self.list_rows(query, fields)
         elif path == f"{ISSUER_PATH}/.well-known/jwks.json":
             self.write(frame("200 OK", JWKS))
+        elif path == "/rest/v1/rpc/read_events":
+            self.write(frame("200 OK", read_events(self.behaviour.emitted)))
+        elif path == "/rest/v1/rpc/stream_events":
+            after = json.loads(body)["after_seq"]
+            emitted = self.behaviour.emitted
+            self.write(frame("200 OK", stream_events(emitted if after is None else after, emitted)))
         elif path == "/stub":
             self.write(self.change(query))
         else:
@@ -161,6 +208,7 @@ class Upstream(asyncio.Protocol):
             self.behaviour.bodies.clear()
         if "echo" in wanted:
             self.behaviour.echo = wanted["echo"][0] == "1"
+        self.behaviour.emitted += int(wanted.get("emit", ["0"])[0])
         counters = {"listed": self.behaviour.listed, "refused": self.behaviour.refused}
         return frame("200 OK", json.dumps(counters).encode())
 

@@ -26,7 +26,9 @@ class GenerationError(Exception):
 
 def write_document(path: Path) -> Path:
     """Write the OpenAPI document to `path`, and return it."""
-    path.write_bytes(orjson.dumps(openapi.document(all_operations(), "1"), option=orjson.OPT_INDENT_2))
+    path.write_bytes(
+        orjson.dumps(openapi.document(all_operations(), "1", "http://127.0.0.1:8001"), option=orjson.OPT_INDENT_2)
+    )
     return path
 
 

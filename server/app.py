@@ -25,7 +25,7 @@ from server.http.limits import Limiter
 from server.http.metrics import RequestMetrics
 from server.http.principals import Door
 from server.http.routing import Operation, Services, register
-from server.http.tokens import TokenPolicy, Verifier
+from server.http.tokens import Verifier, policy_of
 from server.http.wsgi import Api
 from server.logs import AccessLog, configure_logs
 from server.settings import Settings, load_settings
@@ -65,14 +65,6 @@ def all_operations() -> Iterator[Operation]:
 def _services(
     settings: Settings, session: UpstreamSession, operations: list[Operation], clock: Callable[[], float]
 ) -> Services:
-    secret = settings.supabase_jwt_secret
-    policy = TokenPolicy(
-        issuer=settings.supabase_jwt_issuer,
-        audience=settings.supabase_jwt_audience,
-        algorithms=("ES256", "RS256", "HS256") if secret else ("ES256", "RS256"),
-        hs256_secret=secret.encode() if secret else None,
-        oauth_client_ids=settings.oauth_client_ids,
-    )
     jwks = JwksSnapshot(partial(fetch_jwks, settings.supabase_url + JWKS_PATH), time.monotonic)
     jwks.warm()
     supabase = Supabase(session, settings.supabase_url, settings.supabase_publishable_key)
@@ -80,14 +72,14 @@ def _services(
     return Services(
         settings=settings,
         supabase=supabase,
-        door=Door(Verifier(policy, jwks), KeyRing(supabase, time.monotonic), supabase),
+        door=Door(Verifier(policy_of(settings), jwks), KeyRing(supabase, time.monotonic), supabase),
         auth_api=AuthApi(settings.supabase_url, settings.supabase_publishable_key),
         jwks=jwks,
         egress=Egress(settings.private_targets),
         limits=Limiter(settings.rate_limits, redis or MemoryCounters(), clock, settings.trusted_proxies),
         redis=redis,
         metrics=CollectorRegistry(),
-        openapi_document=orjson.dumps(openapi.document(operations, _version())),
+        openapi_document=orjson.dumps(openapi.document(operations, _version(), settings.streams_url)),
     )
 
 

@@ -64,6 +64,9 @@ class Settings:
     host: str
     port: int
     web_concurrency: int
+    streams_port: int
+    streams_url: str
+    max_streams: int
 
 
 def load_settings(env_file: Path = Path(".env")) -> Settings:
@@ -77,6 +80,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     read = _Reader(env)
     url = read.required("SUPABASE_URL", _url("https://<ref>.supabase.co", {"http", "https"}))
     issuer = read.optional("SUPABASE_JWT_ISSUER", _text, f"{url}/auth/v1")
+    streams_port = read.optional("STREAMS_PORT", _whole_number(1, 65535), 8001)
     settings: dict[str, Any] = {
         "supabase_url": url,
         "supabase_publishable_key": read.required("SUPABASE_PUBLISHABLE_KEY", _publishable_key),
@@ -98,6 +102,11 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         "host": read.optional("HOST", _text, "127.0.0.1"),
         "port": read.optional("PORT", _whole_number(1, 65535), 8000),
         "web_concurrency": read.optional("WEB_CONCURRENCY", _whole_number(1, 64), 1),
+        "streams_port": streams_port,
+        "streams_url": read.optional(
+            "STREAMS_URL", _url("https://streams.example.com", {"http", "https"}), f"http://127.0.0.1:{streams_port}"
+        ),
+        "max_streams": read.optional("MAX_STREAMS", _whole_number(1, 1_000_000), 10_000),
     }
     if read.problems:
         raise SettingsError(read.problems)

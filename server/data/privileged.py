@@ -11,7 +11,10 @@ from server.data.transport import UpstreamSession
 
 
 class Privileged:
-    """What the worker may do beyond any user. Answers are the JSON documents of the functions of the same names."""
+    """What the worker and the stream process may do beyond any user.
+
+    Answers are the JSON documents of the functions of the same names.
+    """
 
     def __init__(self, session: UpstreamSession, supabase_url: str, secret_key: str) -> None:
         identity = [("apikey", secret_key)]
@@ -46,6 +49,18 @@ class Privileged:
     def forget_answers(self, max_rows: int) -> bytes:
         """Forget what was kept for idempotency keys of more than 24 hours ago: how many."""
         return self._call("forget_answers", {"max_rows": max_rows})
+
+    def stream_events(self, after: tuple[int, int] | None, max_events: int) -> bytes:
+        """Return what has happened in all organisations: {events, position, has_more, horizon, memberships}.
+
+        `after` is a transaction id and a sequence; None: no events, the present position. Raises Gone.
+        """
+        xid, seq = (str(after[0]), after[1]) if after else (None, None)
+        return self._call("stream_events", {"after_xid": xid, "after_seq": seq, "max_events": max_events})
+
+    def prune_events(self, keep_days: int, max_events: int) -> bytes:
+        """Drop what is older from the event log, at most `max_events`: the number dropped."""
+        return self._call("prune_events", {"keep_days": keep_days, "max_events": max_events})
 
     def _call(self, function: str, arguments: dict[str, Any]) -> bytes:
         return self._database.execute(call(function, arguments))

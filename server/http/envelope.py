@@ -17,25 +17,43 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-_SECURITY_HEADERS = [
+SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
     ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
 ]
-_CONTENT_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+CONTENT_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 # A line stays below the 4,096 bytes that a pipe takes in one piece, even where JSON spells each letter with six.
 _LONGEST_PATH_NOTED = 500
 _LONGEST_METHOD_NOTED = 20
 _EXPOSED = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID"
-_PREFLIGHT = [
+PREFLIGHT = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE"),
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID",
+        "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID, X-Request-ID",
     ),
     ("Access-Control-Max-Age", "600"),
 ]
+
+
+def request_id_from(given: str | None) -> str:
+    """Return the caller's request id where it is a usable one, else a new one."""
+    if given is None or not _ACCEPTED_REQUEST_ID.fullmatch(given):
+        return f"{random.getrandbits(128):032x}"
+    return given
+
+
+def cross_origin_headers(origin: str, origins: frozenset[str]) -> list[tuple[str, str]]:
+    """Return what lets a page of `origin` read the answer, where it is one of `origins`."""
+    if origin not in origins:
+        return [("Vary", "Origin")]
+    return [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", _EXPOSED),
+        ("Vary", "Origin"),
+    ]
 
 
 class Envelope:
@@ -52,9 +70,7 @@ class Envelope:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         began = time.perf_counter()
-        request_id = environ.get("HTTP_X_REQUEST_ID")
-        if request_id is None or not _ACCEPTED_REQUEST_ID.fullmatch(request_id):
-            request_id = f"{random.getrandbits(128):032x}"
+        request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
         environ["tocsin.request_id"] = request_id
         status_line = "500"
 
@@ -62,13 +78,13 @@ class Envelope:
             nonlocal status_line
             status_line = status
             if not any(name == "Content-Security-Policy" for name, _ in headers):
-                headers.append(_CONTENT_POLICY)
-            headers += _SECURITY_HEADERS
+                headers.append(CONTENT_POLICY)
+            headers += SECURITY_HEADERS
             headers.append(("X-Request-ID", request_id))
             if RATE_LIMIT in environ:
                 headers += environ[RATE_LIMIT].headers()
             if "HTTP_ORIGIN" in environ:
-                headers += self._cross_origin(environ["HTTP_ORIGIN"])
+                headers += cross_origin_headers(environ["HTTP_ORIGIN"], self._origins)
             return start_response(status, headers, *exc_info)
 
         if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
@@ -78,18 +94,9 @@ class Envelope:
         self._note(environ, request_id, status_line[:3], time.perf_counter() - began)
         return body
 
-    def _cross_origin(self, origin: str) -> list[tuple[str, str]]:
-        if origin not in self._origins:
-            return [("Vary", "Origin")]
-        return [
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Expose-Headers", _EXPOSED),
-            ("Vary", "Origin"),
-        ]
-
     def _answer_preflight(self, environ: "WSGIEnvironment", start: Callable[..., object]) -> list[bytes]:
         allowed = environ.get("HTTP_ORIGIN") in self._origins
-        start("204 No Content", list(_PREFLIGHT) if allowed else [])
+        start("204 No Content", list(PREFLIGHT) if allowed else [])
         return []
 
     def _note(self, environ: "WSGIEnvironment", request_id: str, status: str, seconds: float) -> None:

@@ -19,9 +19,11 @@ from server.errors import (
     BodyTooLarge,
     Conflict,
     Forbidden,
+    Gone,
     InvalidInput,
     MalformedRequest,
     NotAcceptable,
+    NotFound,
     PreconditionFailed,
     RateLimited,
     TimedOut,
@@ -50,7 +52,13 @@ from server.http.routing import Operation
 
 _PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 _PAGING = {parameter["name"]: parameter for parameter in query_parameters(PageQuery)}
-_SUCCESSES = {200: "As asked.", 201: "Created.", 202: "Accepted; it follows in a moment.", 204: "Done."}
+_SUCCESSES = {
+    200: "As asked.",
+    201: "Created.",
+    202: "Accepted; it follows in a moment.",
+    204: "Done.",
+    307: "The API itself answers with the address of the stream process.",
+}
 # What is sent bit by bit has no validator.
 _STREAMED = {"text/event-stream", "text/csv", "application/x-ndjson"}
 # A service that is not ready says so in the shape of one that is.
@@ -70,9 +78,9 @@ know.
 """
 
 
-def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
-    """Return the document."""
-    return _Document(list(operations)).whole(version)
+def document(operations: Iterable[Operation], version: str, streams_url: str) -> dict[str, Any]:
+    """Return the document. What the stream process serves carries its address."""
+    return _Document(list(operations)).whole(version, streams_url)
 
 
 class _Schemas(GenerateJsonSchema):
@@ -94,11 +102,13 @@ class _Document:
         self._examples: dict[str, Any] = {}
         self._names, self._schemas = _schemas(operations)
 
-    def whole(self, version: str) -> dict[str, Any]:
+    def whole(self, version: str, streams_url: str) -> dict[str, Any]:
         paths: dict[str, dict[str, Any]] = defaultdict(dict)
         for operation in self._operations:
             path = _PATH_PARAMETER.sub(r"{\2}", operation.path)
             paths[path][operation.method.lower()] = self._describe(operation)
+            if operation.is_elsewhere:
+                paths[path]["servers"] = [{"url": streams_url, "description": "The stream process."}]
         for schema in self._schemas.values():
             schema.pop("examples", None)  # they stand among the examples
         return {
@@ -151,7 +161,7 @@ class _Document:
             types = PATCH_TYPES if operation.method == "PATCH" else JSON_TYPES
             content = self._content_of(operation.body, "validation")
             described["requestBody"] = {"required": True, "content": dict.fromkeys(sorted(types), content)}
-        if operation.is_public:
+        if operation.is_public and not operation.is_elsewhere:
             described["security"] = []
         elif operation.users_only:
             described["security"] = [{"access_token": []}]
@@ -174,6 +184,10 @@ class _Document:
     def _describe_responses(self, operation: Operation) -> dict[str, Any]:
         content = self._answer(operation)
         responses: dict[str, Any] = {}
+        if operation.is_elsewhere:
+            text = "The stream. It does not end by itself."
+            responses["200"] = {"description": text, "headers": self._refer_headers("X-Request-ID"), "content": content}
+            content = {}
         for status, text in {operation.status: _SUCCESSES[operation.status], **_ALSO.get(operation.name, {})}.items():
             responses[str(status)] = {"description": text, "headers": self._answer_headers(operation)}
             if content:
@@ -242,7 +256,7 @@ class _Document:
         names = ["X-Request-ID"]
         if _has_validator(operation) or "version" in getattr(operation.answers, "model_fields", {}):
             names.append("ETag")
-        if operation.status == 201:
+        if operation.status in {201, 307}:
             names.append("Location")
         if operation.files:
             names.append("Content-Disposition")
@@ -257,6 +271,7 @@ class _Document:
 
 # Answers that have no model.
 _UNMODELLED: dict[str, Any] = {
+    "follow_events": 'id: AQAAAAAAAAK9AAAAAAAAAAw\nevent: monitor.down\ndata: {"type": "monitor.down"}\n\n',
     "openapi": {"openapi": "3.1.0", "info": {"title": "Tocsin", "version": "1.0.0"}, "paths": {}},
     "docs": '<!doctype html>\n<html lang="en">...</html>\n',
     "docs_asset": 'window.addEventListener("load", () => { ... });\n',
@@ -292,6 +307,8 @@ def _request_headers(operation: Operation) -> Iterable[str]:
         yield "If-None-Match"
     if operation.method == "POST":
         yield "Idempotency-Key"
+    if operation.is_elsewhere:
+        yield "Last-Event-ID"
     yield "X-Request-ID"
 
 
@@ -305,6 +322,8 @@ def _refusals(operation: Operation) -> Iterable[AppError]:
     kinds = {*operation.refusals, MalformedRequest, NotAcceptable, InvalidInput, AppError}
     if operation.limit is not None:
         kinds.add(RateLimited)
+    if operation.is_elsewhere:
+        kinds |= {Unauthenticated, NotFound, Gone, Unavailable, TimedOut}
     if not operation.is_public:
         # Row-level security, a key's scopes and the database itself may refuse whatever the route does not.
         kinds |= {Unauthenticated, Forbidden, Unavailable, TimedOut}

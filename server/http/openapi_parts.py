@@ -5,7 +5,7 @@ from typing import Any
 
 from server.errors import AppError, Conflict, Fault, InvalidInput, RateLimited, Unauthenticated, Unavailable
 from server.http.examples import A_REQUEST_ID, example_id, noun_of
-from server.http.problems import PROBLEM_JSON, problem
+from server.http.problem_document import PROBLEM_JSON, problem
 
 SCHEMA = "#/components/schemas/{model}"
 PROBLEM = {
@@ -102,6 +102,9 @@ def _request_header(name: str, text: str, example: str, **schema: Any) -> dict[s
 
 # What requests may carry. The keys are the components' names.
 REQUEST_HEADERS = {
+    "Last-Event-ID": _request_header(
+        "Last-Event-ID", "The id after which to go on; it counts before `after`.", "AQAAAAAAAAK9AAAAAAAAAAw"
+    ),
     "If-Match": _request_header("If-Match", "The ETag that you read; 412 if it was changed since.", AN_ETAG),
     "If-None-Match": _request_header("If-None-Match", "The ETag that you hold; 304 if it still stands.", AN_ETAG),
     "Idempotency-Key": _request_header(

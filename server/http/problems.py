@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 from flask import Flask, request
@@ -15,13 +14,11 @@ from server.errors import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
-    Unauthenticated,
     UnsupportedMediaType,
 )
+from server.http.problem_document import note_refusal, problem, problem_headers
 from server.http.wsgi import Answer
 
-PROBLEM_JSON = "application/problem+json"
-MOST_FAULTS_SHOWN = 100  # a body of 1 MB can hold many more
 _OF_HTTP: dict[int, type[AppError]] = {
     400: MalformedRequest,
     404: NotFound,
@@ -33,32 +30,12 @@ _OF_HTTP: dict[int, type[AppError]] = {
 log = logging.getLogger("tocsin.errors")
 
 
-def problem(error: AppError, request_id: str) -> dict[str, Any]:
-    """Return the problem document of a refusal."""
-    document: dict[str, Any] = {
-        "type": f"urn:tocsin:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": request_id,
-        **error.members,
-    }
-    if error.faults:
-        document["errors"] = [
-            {"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults[:MOST_FAULTS_SHOWN]
-        ]
-    return document
-
-
 def install(app: Flask) -> None:
     """Make every error of the app leave in this shape."""
 
     @app.errorhandler(AppError)
     def refuse(error: AppError) -> Answer:
-        if error.reason:
-            level = logging.ERROR if error.status == 500 else logging.WARNING if error.status > 500 else logging.INFO
-            log.log(level, error.reason, extra={"request_id": _request_id(), "code": error.code})
+        note_refusal(error, _request_id())
         return _answer(error)
 
     @app.errorhandler(HTTPException)
@@ -78,10 +55,5 @@ def _request_id() -> str:
 
 
 def _answer(error: AppError, more: Sequence[tuple[str, str]] = ()) -> Answer:
-    headers = [("Content-Type", PROBLEM_JSON), ("Cache-Control", "no-store"), *more]
-    if error.retry_after_seconds is not None:
-        headers.append(("Retry-After", str(error.retry_after_seconds)))
-    if isinstance(error, Unauthenticated):
-        said = ', error="invalid_token"' if "Authorization" in request.headers else ""  # RFC 6750, 3.1
-        headers.append(("WWW-Authenticate", f'Bearer realm="tocsin"{said}'))
+    headers = [*problem_headers(error, has_authorization="Authorization" in request.headers), *more]
     return Answer(orjson.dumps(problem(error, _request_id())), error.status, headers)

@@ -98,6 +98,7 @@ class Operation:
     limit: Tier | None
     files: Mapping[str, str] = field(default_factory=dict)  # media types of a file to download, with how it begins
     users_only: bool = False
+    is_elsewhere: bool = False  # served by the stream process; here is a redirect to it
     example: Any = None  # an answer in the OpenAPI document, where no model has one
 
     @property
@@ -157,6 +158,7 @@ class Feature:
         limit: Tier | Literal["by kind"] | None = "by kind",
         files: Mapping[str, str] | None = None,
         users_only: bool = False,
+        is_elsewhere: bool = False,
         example: Any = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
@@ -184,6 +186,7 @@ class Feature:
                     tier,
                     files or {},
                     users_only,
+                    is_elsewhere,
                     example,
                 )
             )

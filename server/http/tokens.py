@@ -21,6 +21,7 @@ import orjson
 from server.data.api_keys import KEY_PREFIX
 from server.data.jwks import VerificationKey
 from server.errors import Unauthenticated
+from server.settings import Settings
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 MAX_LEEWAY_SECONDS: Final = 30
@@ -103,6 +104,18 @@ class TokenPolicy:
     def accepted_algorithms(self) -> frozenset[str]:
         """The listed algorithms, HS256 only with its secret."""
         return frozenset(self.algorithms) - (frozenset() if self.hs256_secret else {"HS256"})
+
+
+def policy_of(settings: Settings) -> TokenPolicy:
+    """Return the policy that the settings ask for."""
+    secret = settings.supabase_jwt_secret
+    return TokenPolicy(
+        issuer=settings.supabase_jwt_issuer,
+        audience=settings.supabase_jwt_audience,
+        algorithms=("ES256", "RS256", "HS256") if secret else ("ES256", "RS256"),
+        hs256_secret=secret.encode() if secret else None,
+        oauth_client_ids=settings.oauth_client_ids,
+    )
 
 
 @dataclass(frozen=True, slots=True)

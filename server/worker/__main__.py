@@ -29,6 +29,7 @@ log = logging.getLogger("tocsin.worker")
 MAINTENANCE_SECONDS = 3600
 PARTITION_DAYS_AHEAD = 7
 RETENTION_CHUNK_ROWS = 20_000  # a few hundred milliseconds of deleting
+EVENT_RETENTION_DAYS = 90  # a phone that was away longer starts anew
 # A check may take 60 s; whoever stops us waits less. What is cut off here is taken over when its lease runs out.
 SHUTDOWN_SECONDS = 8
 STORE_THREADS = 4
@@ -93,6 +94,10 @@ async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping:
                 pass
         except AppError as error:
             log.warning("cannot maintain check results", extra={"reason": error.reason})
+        try:
+            await in_thread(store.prune_events, EVENT_RETENTION_DAYS)
+        except AppError as error:
+            log.warning("cannot prune events", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, RootModel, ValidationError
 
 from server.data.privileged import Privileged
 from server.errors import Unavailable
@@ -25,6 +25,7 @@ log = logging.getLogger("tocsin.worker")
 
 RULE_VERSION = "judge/1"
 MAX_FORGOTTEN = 1_000  # answers of idempotency keys at a time
+PRUNED_AT_ONCE = 10_000
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -116,6 +117,10 @@ class _Applied(BaseModel):
     done: bool
 
 
+class _Pruned(RootModel[int]):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What was claimed, and the database's time."""
@@ -180,6 +185,11 @@ class WorkerStore:
     def apply_retention(self, max_rows: int) -> bool:
         """Delete some of the results that have passed their own plan's retention; return whether that was all."""
         return _read(_Applied, self._privileged.apply_retention(max_rows)).done
+
+    def prune_events(self, keep_days: int) -> None:
+        """Drop the events past their retention, so many at a time that no statement takes long."""
+        while _read(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
+            pass
 
     def result_item(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict, now: datetime) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again after `now`."""

@@ -11,6 +11,7 @@ from ports import HOST
 from stack import DEFAULT_PORT, ROOT, StackError
 
 API_PORT = 8000
+STREAMS_PORT = 8001
 ENV_FILE = ROOT / ".env"
 _HEAD = """\
 # Written by `make run` for the embedded Supabase, with random keys. Yours to change: it is never overwritten.
@@ -32,6 +33,7 @@ def prepare_environment(
     settings = {**in_file, **{name: value for name, value in environment.items() if value}}
     _refuse_another_supabase(settings.get("SUPABASE_URL"))
     port = read_port(settings, "PORT", API_PORT)
+    streams_port = read_port(settings, "STREAMS_PORT", STREAMS_PORT)
     supabase_port = read_port(settings, "SUPABASE_PORT", DEFAULT_PORT)
     wanted = _generated(token) if is_new else _without_choices(_generated(token))
     added = {name: value for name, value in wanted.items() if name not in settings}
@@ -40,6 +42,7 @@ def prepare_environment(
         **settings,
         **added,
         "PORT": str(port),
+        "STREAMS_PORT": str(streams_port),
         "SUPABASE_PORT": str(supabase_port),
         "SUPABASE_URL": f"http://{HOST}:{supabase_port}",
     }

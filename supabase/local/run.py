@@ -1,4 +1,4 @@
-"""`make run`: the embedded Supabase, the API and the worker under one supervisor, ended by one Ctrl-C."""
+"""`make run`: the embedded Supabase, the API, the worker and the streams under one supervisor, ended by one Ctrl-C."""
 
 import os
 import signal
@@ -18,6 +18,7 @@ from stack import LOCAL_DIR, ROOT, StackError
 
 PROCFILE = ROOT / "Procfile.dev"
 WELCOME = "welcome"
+PORTS = ("PORT", "STREAMS_PORT", "SUPABASE_PORT")
 
 
 class Console(Printer):  # type: ignore[misc]  # honcho is untyped
@@ -109,12 +110,12 @@ def _child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _refuse_taken_ports(environment: Mapping[str, str]) -> None:
-    for name in ("PORT", "SUPABASE_PORT"):
+    for name in PORTS:
         port = int(environment[name])
         if is_taken(port):
             raise StackError(f"port {port} is taken: stop what listens there, or choose another with {name}=…")
-    if environment["PORT"] == environment["SUPABASE_PORT"]:
-        raise StackError("PORT and SUPABASE_PORT are the same port")
+    if len({environment[name] for name in PORTS}) < len(PORTS):
+        raise StackError(f"{', '.join(PORTS)} must be different ports")
 
 
 def _install() -> None:

@@ -20,9 +20,10 @@ READY_WITHIN_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the API and Supabase answer, and the key that clients send."""
+    """Where the API, the streams and Supabase answer, and the key that clients send."""
 
     api: str
+    streams: str
     supabase: str
     publishable_key: str
 
@@ -51,6 +52,7 @@ def read_addresses(environment: Mapping[str, str]) -> Addresses:
     """Work out the addresses from the variables that `run.py` has set."""
     return Addresses(
         api=f"http://{HOST}:{read_port(environment, 'PORT', 8000)}",
+        streams=f"http://{HOST}:{read_port(environment, 'STREAMS_PORT', 8001)}",
         supabase=f"http://{HOST}:{read_port(environment, 'SUPABASE_PORT', DEFAULT_PORT)}",
         publishable_key=environment["SUPABASE_PUBLISHABLE_KEY"],
     )
@@ -129,6 +131,7 @@ def greeting(addresses: Addresses) -> str:
 
     API        {addresses.api}
     Reference  {addresses.api}/docs
+    Streams    {addresses.streams}/v1/events/stream
     Supabase   {addresses.supabase}   (publishable key {addresses.publishable_key})
     Demo user  {EMAIL}   password {PASSWORD}
 

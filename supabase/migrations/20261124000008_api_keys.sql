@@ -148,7 +148,6 @@ grant execute on function public.rename_organisation(uuid, text, integer), publi
   public.test_channel(uuid), public.retry_delivery(uuid) to anon;
 
 -- Keys and invitations are the admins' business. Everybody hears of their own membership, so that losing it is seen too.
-create index events_of_memberships on public.events (subject_id) where subject_kind = 'membership';
 alter policy "members read what happened in their organisations" on public.events using (
   (
     org_id = any (array(select private.my_orgs()))

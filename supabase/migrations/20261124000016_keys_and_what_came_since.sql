@@ -8,6 +8,9 @@ grant execute on function public.list_members(uuid, timestamptz, uuid, integer),
   public.update_organisation(uuid, jsonb, integer) to anon;
 grant execute on function public.audit_page(uuid, uuid, text, uuid, text, timestamptz, timestamptz, timestamptz, bigint,
   text, integer) to anon;
+grant execute on function private.require_position(xid8, bigint, xid8), private.position_document(xid8, bigint),
+  private.event_horizon_document(), private.event_document(public.events),
+  public.read_events(text, bigint, integer, uuid) to anon;
 grant select on public.named_monitors, public.named_channels to anon;
 grant execute on function private.name_key(text), private.last_observations(uuid), private.spent_in_states(uuid, timestamptz),
   public.list_checks(uuid, boolean, timestamptz, uuid, text, timestamptz, timestamptz, integer), public.overview(uuid) to anon;

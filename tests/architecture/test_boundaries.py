@@ -28,6 +28,10 @@ CLOCK_READERS = {
     "server/http/envelope.py",  # measures durations
     "server/http/principals.py",  # a token is checked now
     "server/logs.py",  # stamps lines
+    "server/streams/app.py",  # hands the monotonic clock to the key snapshot
+    "server/streams/envelope.py",  # measures durations
+    "server/streams/sse.py",  # a token runs out some time from now
+    "server/streams/websocket.py",  # and so does its successor
     "server/probes/names.py",  # look-ups have a deadline
     "server/worker/__main__.py",  # hands the clocks to the worker's parts
     "server/worker/delivery/route.py",  # deliveries have a deadline
@@ -120,12 +124,22 @@ def test_only_the_edges_read_a_clock():
     assert modules_that_use(CLOCKS) == CLOCK_READERS
 
 
-def test_the_secret_key_goes_to_the_worker_alone():
+def test_the_secret_key_goes_to_the_worker_and_the_stream_process_alone():
     users = {name for name, source in sources() if "supabase_secret_key" in source}
     # The API only derives secrets from it, that a repeated request shows again; it opens nothing with it.
-    assert users == {"server/settings.py", "server/worker/__main__.py", "server/http/idempotency.py"}
+    assert users == {
+        "server/settings.py",
+        "server/streams/app.py",
+        "server/worker/__main__.py",
+        "server/http/idempotency.py",
+    }
     holders = modules_that_use(re.compile(r"server\.data\.privileged(\..*)?"))
-    assert holders == {"server/worker/__main__.py", "server/worker/store.py"}
+    assert holders == {
+        "server/streams/app.py",
+        "server/streams/entrance.py",
+        "server/worker/__main__.py",
+        "server/worker/store.py",
+    }
 
 
 def test_packages_import_nothing_by_themselves():
@@ -138,6 +152,17 @@ def test_the_worker_loads_no_flask_and_none_of_the_api():
     loaded = set(done.stdout.split())
     assert "server.worker.checking" in loaded
     assert not {name for name in loaded if re.match(r"flask|werkzeug|granian|server\.(app|http)\b", name)}
+
+
+def test_the_stream_process_loads_no_flask_and_no_routes():
+    script = "import sys, server.streams.__main__; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "server.streams.hub" in loaded
+    assert not {
+        name for name in loaded if re.match(r"flask|werkzeug|granian|pycurl|server\.(app|egress|worker)\b", name)
+    }
+    assert not {name for name in loaded if re.match(r"server\.(features\..*|http)\.(routes|routing)$", name)}
 
 
 @pytest.mark.parametrize("feature", sorted(path.parent.name for path in (SERVER / "features").glob("*/__init__.py")))

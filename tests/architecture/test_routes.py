@@ -10,7 +10,7 @@ from server.app import all_operations
 from server.features.audit.routes import PAGE_ROWS
 from server.features.monitors.rules import Observation
 from server.http.routing import Operation
-from tests.http.conftest import MEMBERSHIPS, MONITOR_FOR_WRITING, ORG_ID, SUPABASE_URL, auth_says_yes
+from tests.http.conftest import EVENTS, MEMBERSHIPS, MONITOR_FOR_WRITING, ORG_ID, SUPABASE_URL, auth_says_yes
 from tests.http.test_parsing import (
     API_KEY,
     CHANNEL,
@@ -162,6 +162,9 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("GET", "/v1/usage"): (CLOSED, 0, None, [[USAGE]]),
     ("GET", "/v1/audit"): (CLOSED, 0, None, [{"settled_below": "9", "entries": [AUDITED]}]),
     ("GET", "/v1/audit/export"): (CLOSED, 0, None, AUDIT_PAGES),
+    ("GET", "/v1/events"): (CLOSED, 0, None, [EVENTS]),
+    # Who follows is asked at the stream process, to which this only points.
+    ("GET", "/v1/events/stream"): (PUBLIC, 0, None, []),
 }
 # The one read that costs more than one call: it is as long as the trail, and no memory holds all of it at once.
 PAGE_AFTER_PAGE = ("GET", "/v1/audit/export")

@@ -50,6 +50,14 @@ MONITOR = {
     "version": 3,
 }
 MONITOR_FOR_WRITING = {**MONITOR, "my_role": "owner"}
+EVENTS = {
+    "events": [],
+    "has_more": False,
+    "position": {"xid": "7", "seq": 0},
+    "horizon": {"xid": "0", "seq": 0},
+    "roles": {},
+    "snapshot": "7:7:",
+}
 MEMBERSHIPS = [{"org_id": ORG_ID, "role": "owner"}]
 
 

@@ -24,6 +24,12 @@ def test_three_variables_are_enough():
     assert (settings.private_targets, settings.cors_origins) == ((), frozenset())
 
 
+def test_the_address_of_the_streams_follows_their_port_unless_it_is_told():
+    assert read_settings({**MINIMAL, "STREAMS_PORT": "9001"}).streams_url == "http://127.0.0.1:9001"
+    told = read_settings({**MINIMAL, "STREAMS_URL": "https://streams.example.com/"})
+    assert (told.streams_url, told.streams_port, told.max_streams) == ("https://streams.example.com", 8001, 10_000)
+
+
 def test_everything_that_is_missing_or_malformed_is_said_at_once():
     broken = {
         "SUPABASE_URL": "abc.supabase.co",

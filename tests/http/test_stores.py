@@ -19,6 +19,8 @@ from server.features.audit.rules import Position as AuditPosition
 from server.features.channels import store as channels
 from server.features.checks import store as checks
 from server.features.deliveries import store as deliveries
+from server.features.events import store as events
+from server.features.events.rules import Position
 from server.features.incidents import store as incidents
 from server.features.incidents.rules import IncidentState
 from server.features.incidents.schemas import IncidentQuery
@@ -135,6 +137,14 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     ),
     deliveries.retry: ((ID,), {}, "POST", "rpc/retry_delivery", {}, {"delivery_id": str(ID)}),
     deliveries.test_channel: ((ID,), {}, "POST", "rpc/test_channel", {}, {"channel_id": str(ID)}),
+    events.read_page: (
+        (Position(2**63 - 1, 5), 50, ORG),
+        {},
+        "POST",
+        "rpc/read_events",
+        {},
+        {"after_xid": "9223372036854775807", "after_seq": 5, "max_events": 50, "of_org": ORG_ID},
+    ),
     incidents.list_page: (
         (IncidentQuery(),),
         {

@@ -70,6 +70,7 @@ CASES = {
     "test_channel": Case(CHANNEL),
     "list_deliveries": Case(ORG | CHANNEL | INCIDENT),
     "retry_delivery": Case({"delivery_id": "delivery"}),
+    "list_events": Case(ORG),
     "create_org": Case(body={"name": "New"}, editors_only=False),
     "list_orgs": Case(),
     "read_org": Case(ORG),

@@ -2,6 +2,7 @@
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
 from tests.stack.product import Receiver, Target, eventually, running_api, running_worker
+from tests.stack.streaming import SseClient, running_streams
 
 
 def test_the_product_works_on_pglite_as_well(embedded_pglite: EmbeddedSupabase, tmp_path):
@@ -10,6 +11,7 @@ def test_the_product_works_on_pglite_as_well(embedded_pglite: EmbeddedSupabase, 
     try:
         with running_api(embedded_pglite, tmp_path) as api, running_worker(embedded_pglite, tmp_path):
             mine = api.as_user(sign_up_at(embedded_pglite).access_token)
+            begun = mine.ask("GET", "/v1/events")["next_after"]
             org = mine.ask("POST", "/v1/orgs", json={"name": "Acme"})
             channel = mine.ask("POST", "/v1/channels", json={"name": "hook", "url": receiver.url})
             draft = {"name": "site", "target": target.url, "interval_seconds": 5, "expected_status": ["200", "204"]}
@@ -22,6 +24,14 @@ def test_the_product_works_on_pglite_as_well(embedded_pglite: EmbeddedSupabase, 
             assert [each["id"] for each in mine.ask("GET", "/v1/monitors")["data"]] == [monitor["id"]]
             assert mine.ask("GET", here + "/checks")["data"][0]["outcome"] == "up"
             assert mine.ask("GET", here + "/uptime")["uptime_ratio"] == 1
+            page = mine.ask("GET", f"/v1/events?after={begun}&limit=200")
+            assert {"organisation.created", "monitor.created", "monitor.up"} <= {each["type"] for each in page["data"]}
+            with running_streams(embedded_pglite, tmp_path) as url:
+                stream = SseClient(url, mine.token, last_event_id=begun)
+                assert [next(iter(stream)).type for _ in range(2)] == ["ready", "organisation.created"]
+                mine.ask("PATCH", here, json={"name": "renamed"})
+                assert stream.of_type("monitor.updated").data["data"]["name"] == "renamed"
+                stream.cut()
             stranger = api.as_user(sign_up_at(embedded_pglite).access_token)
             assert stranger.send("GET", here).status_code == 404
             assert stranger.ask("GET", "/v1/monitors")["data"] == []

@@ -3,7 +3,9 @@
 import stat
 
 import pytest
+import run
 from environment import prepare_environment
+from ports import free_port
 from stack import StackError
 
 KEYS = {"SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET", "SUPABASE_JWT_ISSUER"}
@@ -48,6 +50,20 @@ def test_settings_of_a_hosted_project_are_refused_before_anything_is_written(tmp
     with pytest.raises(StackError, match="embedded Supabase"):
         prepare_environment(tmp_path / ".env", {})
     assert (tmp_path / ".env").read_text() == "SUPABASE_URL=https://abc.supabase.co\n"
+
+
+def test_the_streams_have_a_port_of_their_own(tmp_path):
+    assert prepare_environment(tmp_path / ".env", {})["STREAMS_PORT"] == "8001"
+    assert prepare_environment(tmp_path / ".env", {"STREAMS_PORT": "9001"})["STREAMS_PORT"] == "9001"
+
+
+@pytest.mark.parametrize("name", ["PORT", "STREAMS_PORT", "SUPABASE_PORT"])
+def test_no_two_processes_share_a_port(name):
+    shared = str(free_port())
+    with pytest.raises(StackError, match="must be different ports"):
+        run._refuse_taken_ports(
+            {**dict.fromkeys(("PORT", "STREAMS_PORT", "SUPABASE_PORT"), shared), name: str(free_port())}
+        )
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "\uff18\uff10"])

@@ -8,7 +8,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from server.errors import AppError
-from server.features.audit.rules import Position, csv_lines, decode_position, redact
+from server.features.audit.rules import REDACTED, Position, csv_lines, decode_position, redact
 from server.http.fields import Moment
 from server.http.pagination import DEFAULT_LIMIT, LARGEST_LIMIT
 from server.http.shaping import rfc3339
@@ -126,7 +126,7 @@ def _timed(row: dict[str, Any] | None) -> dict[str, Any] | None:
     """Spell the times of a row as everywhere on the wire; its columns of times are called …_at or …_since."""
     if row is not None:
         for column, value in row.items():
-            if column.endswith(("_at", "_since")) and isinstance(value, str):
+            if column.endswith(("_at", "_since")) and isinstance(value, str) and value != REDACTED:
                 row[column] = rfc3339(value)
     return row
 

@@ -185,8 +185,16 @@ def test_a_position_from_which_nobody_can_go_on_is_refused_before_the_stream_beg
     while value(connection, "select prune_events(90, 1000)"):
         pass
     assert 1 <= value(connection, "select count(*) from events") < max(before, 2)
-    # The feed of the process itself has lost its place, so fast have 91 days gone by.
-    eventually(lambda: requests.get(f"{scene.streams}/readyz", timeout=5).ok, "the feed does not begin anew")
+    # The feed of the process itself has lost its place, so fast have 91 days gone by; whoever listened starts again.
+
+    def hears_again() -> bool:
+        witness = listen(scene.streams, scene.owner.access_token, timeout=30)
+        if witness.status != 200:
+            return False
+        append(connection, scene.org_id, "channel")
+        return next(event.type for event in witness if event.type in {"channel.created", "restart"}) != "restart"
+
+    eventually(hears_again, "the feed does not begin anew")
     client = listen(scene.streams, scene.owner.access_token, last_event_id=position.encode())
     assert (client.status, client.problem()["code"]) == (410, code)
     answer = events_api.as_user(scene.owner.access_token).send("GET", f"/v1/events?after={position.encode()}")

@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * Say that the process answers
-         * @description Say that the process answers. Asks nobody else.
+         * @description Say that the process answers. Asks nobody else and refuses nobody: a platform restarts what does not answer.
          */
         get: operations["healthz"];
         put?: never;
@@ -112,8 +112,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Say whether each thing that we need answers, and how fast
-         * @description Say whether each thing that we need answers, and how fast. 503 where one does not.
+         * Say whether each thing that we use answers, and how fast
+         * @description Say whether each thing that we use answers, and how fast. 503 where one does not that we cannot do without.
          */
         get: operations["readyz"];
         put?: never;
@@ -139,7 +139,7 @@ export interface paths {
         put?: never;
         /**
          * Create a key for servers and CI
-         * @description Create a key for servers and CI. The answer holds its secret, this once. Needs the role admin or owner, and a session that Auth confirms now.
+         * @description Create a key for servers and CI. The answer holds its secret, this once. Needs the role admin or owner, a session that Auth confirms now, and the second factor where the organisation demands one.
          */
         post: operations["create_api_key"];
         delete?: never;
@@ -192,6 +192,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what happened in an organisation, newest first
+         * @description List what happened in an organisation, newest first. Needs the role admin or owner.
+         */
+        get: operations["list_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/audit/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download what happened in an organisation, newest first, as CSV or NDJSON: up to 100,000 entries
+         * @description Download what happened in an organisation, newest first, as CSV or NDJSON: up to 100,000 entries. Needs the role admin or owner. The file is made before the first byte of it is sent: it is whole, or not there.
+         */
+        get: operations["export_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/channels": {
         parameters: {
             query?: never;
@@ -200,8 +240,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List channels, newest first
-         * @description List channels, newest first.
+         * List channels, newest first unless `order` says otherwise
+         * @description List channels, newest first unless `order` says otherwise.
          */
         get: operations["list_channels"];
         put?: never;
@@ -264,8 +304,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List deliveries, newest first, with how each went
-         * @description List deliveries, newest first, with how each went.
+         * List deliveries, newest first unless `order` says otherwise, with how each went
+         * @description List deliveries, newest first unless `order` says otherwise, with how each went.
          */
         get: operations["list_deliveries"];
         put?: never;
@@ -296,6 +336,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what has happened after a position, in the order of the log
+         * @description Read what has happened after a position, in the order of the log. Nothing is ever skipped, however late its transaction commits. To keep a copy of what you see: ask without `after` first, which answers no events but the present position; then list what there is; then follow from that position, asking again with `after=next_after`. An event that tells what the list already showed changes nothing: `data` is the whole thing after the change, null once it is deleted. 410 `events_gone`: what followed this position is no longer kept; 410 `position_unknown`: it lies ahead of all that has happened. In both cases start anew.
+         */
+        get: operations["list_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow what happens, as Server-Sent Events or over a WebSocket
+         * @description Follow what happens, as Server-Sent Events or over a WebSocket. Served by a process of its own, at the address under `servers`; here is a redirect to it. Go to that address at once where you can: browsers take the Authorization header away from a redirect to another origin, and WebSockets follow none. The first event is `ready`; each event has its position as `id`, its type as `event`, and the same JSON as in `GET /v1/events` as `data`. To resume, send the last `id` as `Last-Event-ID` or as `after`: nothing is missed and nothing comes twice. A comment every 15 s shows that the stream is alive, and moves the position on. The stream ends with `token_expired`, `overflow` (you read too slowly) or `restart`: resume. Over a WebSocket each message is `{"id", "type", "data"}`. Send `{"access_token", "after"}` within 10 s, or the Authorization header; `{"access_token"}` again, of the same user, goes on past its end. It closes with 4401 (the token), 4403 (a key that may not read), 4404 (no such organisation), 4410 (the position is gone), 4408 (no first message), 4400 (a message that is none), 1012 (restart) or 1013 (too slow, too many, or the database is away).
+         */
+        get: operations["follow_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/incidents": {
         parameters: {
             query?: never;
@@ -304,8 +384,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List incidents, newest first
-         * @description List incidents, newest first.
+         * List incidents, newest first unless `order` says otherwise
+         * @description List incidents, newest first unless `order` says otherwise.
          */
         get: operations["list_incidents"];
         put?: never;
@@ -396,6 +476,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/invitations/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Accept an invitation as the owner of the address that it was sent to
+         * @description Accept an invitation as the owner of the address that it was sent to. 403 `email_not_verified`: verify your address; 403 `invitation_for_another_address`: sign in with the other one; 404 `invitation_not_found`: use the latest link; 409 `invitation_used`, `already_member`; 410 `invitation_expired`, `invitation_revoked`: ask for another.
+         */
+        post: operations["accept_invitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/me": {
         parameters: {
             query?: never;
@@ -424,8 +524,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List monitors, newest first
-         * @description List monitors, newest first.
+         * List monitors, newest first unless `order` says otherwise
+         * @description List monitors, newest first unless `order` says otherwise.
          */
         get: operations["list_monitors"];
         put?: never;
@@ -496,8 +596,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List a monitor's check results, newest first, with what each phase took
-         * @description List a monitor's check results, newest first, with what each phase took.
+         * List a monitor's check results, newest first unless `order` says otherwise, with what each phase took
+         * @description List a monitor's check results, newest first unless `order` says otherwise, with what each phase took.
          */
         get: operations["list_checks"];
         put?: never;
@@ -596,8 +696,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the organisations that you belong to, newest first
-         * @description List the organisations that you belong to, newest first.
+         * List the organisations that you belong to, newest first unless `order` says otherwise
+         * @description List the organisations that you belong to, newest first unless `order` says otherwise.
          */
         get: operations["list_orgs"];
         put?: never;
@@ -634,10 +734,202 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Rename an organisation
-         * @description Rename an organisation. Needs the role admin or owner.
+         * Change an organisation
+         * @description Change an organisation. Admins rename it; owners, with a second factor, say whether it demands one.
          */
-        patch: operations["rename_org"];
+        patch: operations["update_org"];
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the open invitations of an organisation, newest first, expired ones too
+         * @description List the open invitations of an organisation, newest first, expired ones too. Needs the role admin or owner.
+         */
+        get: operations["list_invitations"];
+        put?: never;
+        /**
+         * Invite somebody by e-mail address, for seven days
+         * @description Invite somebody by e-mail address, for seven days. Admins invite up to admin, owners owners too. `already_member` and `already_invited` are refused; send an open invitation again instead.
+         */
+        post: operations["create_invitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/invitations/{invitation_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Take an open invitation back
+         * @description Take an open invitation back.
+         */
+        delete: operations["revoke_invitation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/invitations/{invitation_id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send an open invitation again: a new token, seven more days
+         * @description Send an open invitation again: a new token, seven more days. The link before it is dead.
+         */
+        post: operations["resend_invitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/leave": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Leave an organisation
+         * @description Leave an organisation. Everybody may, but for its last owner (`last_owner`).
+         */
+        post: operations["leave_org"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List who belongs to an organisation, newest first
+         * @description List who belongs to an organisation, newest first. Every member may.
+         */
+        get: operations["list_members"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/members/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read one member
+         * @description Read one member.
+         */
+        get: operations["read_member"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove a member, or leave: yourself
+         * @description Remove a member, or leave: yourself. Admins remove up to admin, owners everybody but the last owner.
+         */
+        delete: operations["remove_member"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a role
+         * @description Change a role. Admins change up to admin, owners everybody; the last owner stays owner (`last_owner`).
+         */
+        patch: operations["change_member"];
+        trace?: never;
+    };
+    "/v1/orgs/{org_id}/transfer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hand your ownership to another member; you become admin
+         * @description Hand your ownership to another member; you become admin. Needs a session that Auth confirms now.
+         */
+        post: operations["transfer_org"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look over your organisations: what is down, what goes on, what could not be told, and the uptime of late
+         * @description Look over your organisations: what is down, what goes on, what could not be told, and the uptime of late.
+         */
+        get: operations["read_overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show an organisation's plan: each limit with what is used of it, the shortest interval, the retention
+         * @description Show an organisation's plan: each limit with what is used of it, the shortest interval, the retention.
+         */
+        get: operations["read_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
 }
@@ -694,6 +986,49 @@ export interface components {
             /** @description The cursor of the next page; null on the last. */
             next_cursor: string | null;
         };
+        /** @description One thing that happened in an organisation. */
+        AuditEntry: {
+            actor: components["schemas"]["server__features__audit__schemas__Actor"];
+            /**
+             * @description As it is now, secrets redacted; null where it was deleted.
+             * @example {
+             *       "name": "Home page"
+             *     }
+             */
+            after: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * @description As it was, secrets redacted; null where it was created.
+             * @example {
+             *       "name": "Home"
+             *     }
+             */
+            before: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * @description Unique, and in the order of the changes of one moment.
+             * @example 4711
+             */
+            id: number;
+            /** Format: date-time */
+            occurred_at: string;
+            /** Format: uuid */
+            org_id: string;
+            subject: components["schemas"]["server__features__audit__schemas__Subject"];
+            /**
+             * @description What was done, such as monitor.updated or incident.acknowledged.
+             * @example monitor.updated
+             */
+            type: string;
+        };
+        /** @description One page of a list. */
+        AuditEntryPage: {
+            data: components["schemas"]["AuditEntry"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
         /** @description What became of a batch. */
         BatchOutcome: {
             /** @example 1 */
@@ -745,6 +1080,15 @@ export interface components {
              */
             org_id?: string | null;
             /** @description Where to POST: http or https, without credentials, not in a private network. */
+            url: string;
+        };
+        /** @description The channel that a message goes to. */
+        ChannelOfDelivery: {
+            /** Format: uuid */
+            id: string;
+            /** @constant */
+            kind: "webhook";
+            name: string;
             url: string;
         };
         /** @description One page of a list. */
@@ -864,13 +1208,49 @@ export interface components {
              */
             type: string;
         };
+        /** @description A delivery with what `include` asked for; what it did not ask for is absent. */
+        DeliveryAndMore: {
+            /** @example 0 */
+            attempts: number;
+            /** @description Where it goes. */
+            channel?: components["schemas"]["ChannelOfDelivery"] | null;
+            /** Format: uuid */
+            channel_id: string;
+            /** Format: date-time */
+            created_at: string;
+            delivered_at: string | null;
+            /**
+             * Format: uuid
+             * @description Sent as the `webhook-id` header.
+             */
+            id: string;
+            /** @description What it is about; null for a test. */
+            incident?: components["schemas"]["IncidentOfDelivery"] | null;
+            incident_id: string | null;
+            last_error: string | null;
+            last_status_code: number | null;
+            /** @example 2026-11-24T09:30:00Z */
+            next_attempt_at: string | null;
+            /** Format: uuid */
+            org_id: string;
+            /**
+             * @description dead: given up; send it again with retry.
+             * @enum {string}
+             */
+            state: "pending" | "delivered" | "dead";
+            /**
+             * @description incident.opened, incident.acknowledged, incident.resolved or channel.test.
+             * @example channel.test
+             */
+            type: string;
+        };
         /** @description One page of a list. */
-        DeliveryPage: {
-            data: components["schemas"]["Delivery"][];
+        DeliveryAndMorePage: {
+            data: components["schemas"]["DeliveryAndMore"][];
             /** @description The cursor of the next page; null on the last. */
             next_cursor: string | null;
         };
-        /** @description How one thing that we need does. */
+        /** @description How one thing that we use does. */
         Dependency: {
             /** @description What is wrong; null where nothing is. */
             detail: string | null;
@@ -879,14 +1259,86 @@ export interface components {
              * @example 4.2
              */
             latency_ms: number;
-            /** @example true */
+            /**
+             * @description Whether it is up.
+             * @example true
+             */
             ok: boolean;
+            /**
+             * @description `fallback`: it does not answer, and we do without it for the time being; requests are served.
+             * @enum {string}
+             */
+            state: "up" | "down" | "fallback";
         };
         /**
          * @description Why a check failed: the first thing that went wrong.
          * @enum {string}
          */
         ErrorKind: "dns" | "connect" | "tls" | "timeout" | "status" | "redirects" | "protocol" | "blocked" | "internal";
+        /** @description One change. */
+        Event: {
+            actor: components["schemas"]["server__features__events__schemas__Actor"];
+            /**
+             * @description The subject after the change, with the fields of its own GET as far as it had them. Null: deleted.
+             * @example {
+             *       "id": "a7470079-8fd5-40eb-8b1d-c790840bc8b3",
+             *       "name": "Home page",
+             *       "state": "up"
+             *     }
+             */
+            data: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * @description The event's position in the log: what `after` and `Last-Event-ID` take.
+             * @example AQAAAAAAAAK9AAAAAAAAAAw
+             */
+            id: string;
+            /** Format: date-time */
+            occurred_at: string;
+            /** Format: uuid */
+            org_id: string;
+            subject: components["schemas"]["server__features__events__schemas__Subject"];
+            /**
+             * @description The kind of subject, and what became of it: monitor.down, channel.deleted.
+             * @example monitor.updated
+             */
+            type: string;
+        };
+        /** @description What has happened after a position. */
+        EventPage: {
+            /** @description In the order of the log. */
+            data: components["schemas"]["Event"][];
+            /**
+             * @description True where there is more to be read at once.
+             * @example false
+             */
+            has_more: boolean;
+            /**
+             * @description The position to go on from. It moves on although there was nothing to see.
+             * @example AQAAAAAAAAK-AAAAAAAAAAA
+             */
+            next_after: string;
+        };
+        /** @description A message that was given up, or whose last attempt failed. */
+        FailedDelivery: {
+            /** @example 3 */
+            attempts: number;
+            /** Format: uuid */
+            channel_id: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            id: string;
+            incident_id: string | null;
+            last_error: string | null;
+            last_status_code: number | null;
+            next_attempt_at: string | null;
+            /** @enum {string} */
+            state: "pending" | "dead";
+            /** @example incident.opened */
+            type: string;
+        };
         /** @description The process answers. */
         Health: {
             /** @constant */
@@ -944,11 +1396,116 @@ export interface components {
             summary: string;
             version: number;
         };
+        /** @description An incident with what `include` asked for; what it did not ask for is absent. */
+        IncidentAndMore: {
+            acknowledged_at: string | null;
+            acknowledged_by: string | null;
+            /**
+             * @description The error kind of the check that decided, such as `timeout` or `status`.
+             * @example status
+             */
+            cause: string;
+            /** @description What was said about it, oldest first, at most 20 comments. */
+            comments?: components["schemas"]["Comment"][];
+            /**
+             * @description What was observed, and by which thresholds it was judged.
+             * @example {
+             *       "fail_threshold": 2,
+             *       "observations": [
+             *         {
+             *           "error_kind": "status",
+             *           "status_code": 503
+             *         }
+             *       ]
+             *     }
+             */
+            evidence: {
+                [key: string]: unknown;
+            };
+            /** Format: uuid */
+            id: string;
+            /** @description The monitor that was down. */
+            monitor?: components["schemas"]["MonitorOfIncident"] | null;
+            /** Format: uuid */
+            monitor_id: string;
+            /**
+             * Format: date-time
+             * @description When enough of them had failed.
+             */
+            opened_at: string;
+            /** Format: uuid */
+            org_id: string;
+            resolution: ("recovered" | "by_hand" | "monitor_paused" | "monitor_deleted") | null;
+            resolved_at: string | null;
+            /** @description Who resolved it; null where it was not a person. */
+            resolved_by: string | null;
+            /**
+             * Format: date-time
+             * @description When the first of the failed checks began.
+             */
+            started_at: string;
+            state: components["schemas"]["IncidentState"];
+            /**
+             * @description The same, for people.
+             * @example The answer was 503.
+             */
+            summary: string;
+            version: number;
+        };
         /** @description One page of a list. */
-        IncidentPage: {
-            data: components["schemas"]["Incident"][];
+        IncidentAndMorePage: {
+            data: components["schemas"]["IncidentAndMore"][];
             /** @description The cursor of the next page; null on the last. */
             next_cursor: string | null;
+        };
+        /** @description An incident that has not been resolved, whole. */
+        IncidentGoingOn: {
+            acknowledged_at: string | null;
+            acknowledged_by: string | null;
+            /** @example status */
+            cause: string;
+            /**
+             * @example {
+             *       "rule_version": "judge/1"
+             *     }
+             */
+            evidence: {
+                [key: string]: unknown;
+            };
+            /** Format: uuid */
+            id: string;
+            /** Format: uuid */
+            monitor_id: string;
+            /** Format: date-time */
+            opened_at: string;
+            /** Format: uuid */
+            org_id: string;
+            resolution: string | null;
+            resolved_at: string | null;
+            resolved_by: string | null;
+            /** Format: date-time */
+            started_at: string;
+            state: components["schemas"]["IncidentState"];
+            /** @example answered 503 */
+            summary: string;
+            /** @example 1 */
+            version: number;
+        };
+        /** @description The incident that a message is about. */
+        IncidentOfDelivery: {
+            cause: string;
+            /** Format: uuid */
+            id: string;
+            /** Format: uuid */
+            monitor_id: string;
+            /** Format: date-time */
+            opened_at: string;
+            resolved_at: string | null;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            state: "open" | "acknowledged" | "resolved";
+            summary: string;
         };
         /**
          * @description Where an incident stands.
@@ -982,6 +1539,8 @@ export interface components {
             };
             /** Format: uuid */
             id: string;
+            /** @description The monitor that was down. */
+            monitor?: components["schemas"]["MonitorOfIncident"] | null;
             /** Format: uuid */
             monitor_id: string;
             /**
@@ -1008,6 +1567,70 @@ export interface components {
             summary: string;
             version: number;
         };
+        /** @description An invitation that has been neither accepted nor revoked. */
+        Invitation: {
+            /** Format: date-time */
+            created_at: string;
+            /** @example grace@example.com */
+            email: string;
+            /**
+             * Format: date-time
+             * @description From then on it is refused with `invitation_expired`; resend renews it.
+             */
+            expires_at: string;
+            /** Format: uuid */
+            id: string;
+            /**
+             * Format: uuid
+             * @description Who created it, or sent it last.
+             */
+            invited_by: string;
+            /** Format: uuid */
+            org_id: string;
+            role: components["schemas"]["Role"];
+            /** @description Raised by each change; the ETag begins with it. */
+            version: number;
+        };
+        /** @description What invites somebody. */
+        InvitationDraft: {
+            /** @description Whose account may accept: its verified address must be this one, in any case. */
+            email: string;
+            /** @description What they become. Admins invite up to admin, owners owners too. */
+            role: components["schemas"]["Role"];
+        };
+        /** @description One page of a list. */
+        InvitationPage: {
+            data: components["schemas"]["Invitation"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
+        /** @description What accepts an invitation. */
+        InvitationToken: {
+            /** @description `token` of the link or the mail. */
+            token: string;
+        };
+        /** @description Where an accepted invitation has led. */
+        Joined: {
+            /** Format: uuid */
+            org_id: string;
+            /** @example Acme */
+            org_name: string;
+            role: components["schemas"]["Role"];
+        };
+        /** @description What a monitor's last check saw. */
+        LatestCheck: {
+            error_detail: string | null;
+            error_kind: components["schemas"]["ErrorKind"] | null;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            outcome: "up" | "down";
+            region: string;
+            /** Format: date-time */
+            started_at: string;
+            status_code: number | null;
+            total_ms: number | null;
+        };
         /** @description Who you are to this API, as your access token or API key says it, and where you belong. */
         Me: {
             /** @example ada@example.com */
@@ -1026,6 +1649,34 @@ export interface components {
             scopes: components["schemas"]["Scope"][] | null;
             /** @description When what you sent ends. Null: a key that does not run out. */
             token_expires_at: string | null;
+        };
+        /** @description Somebody who belongs to an organisation. */
+        Member: {
+            /** @description The user's address in Supabase Auth as it stands now. */
+            email: string | null;
+            /** Format: date-time */
+            joined_at: string;
+            /** Format: uuid */
+            org_id: string;
+            role: components["schemas"]["Role"];
+            /**
+             * Format: uuid
+             * @description The user's id in Supabase Auth.
+             */
+            user_id: string;
+            /** @description Raised by each change of the role; the ETag begins with it. */
+            version: number;
+        };
+        /** @description One page of a list. */
+        MemberPage: {
+            data: components["schemas"]["Member"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
+        /** @description What changes a member. */
+        MemberPatch: {
+            /** @description What the member is from now on. Only an owner makes or unmakes owners. */
+            role: components["schemas"]["Role"];
         };
         /** @description One organisation that you belong to. */
         Membership: {
@@ -1087,6 +1738,68 @@ export interface components {
             updated_at: string;
             /** @description Raised by each change that a person makes, not by a change of state. */
             version: number;
+        };
+        /** @description A monitor with what `include` asked for; what it did not ask for is absent. */
+        MonitorAndMore: {
+            /** Format: date-time */
+            created_at: string;
+            degraded_after_ms: number | null;
+            /**
+             * @example [
+             *       "200-299"
+             *     ]
+             */
+            expected_status: string[];
+            /** @example 2 */
+            fail_threshold: number;
+            /** Format: uuid */
+            id: string;
+            /** @example 60 */
+            interval_seconds: number;
+            /** @constant */
+            kind: "http";
+            /** @description Null where none has been made, or kept. */
+            latest_check?: components["schemas"]["LatestCheck"] | null;
+            /** @example 5 */
+            max_redirects: number;
+            /** @example Home page */
+            name: string;
+            /** @description Null where there is none. */
+            open_incident?: components["schemas"]["OpenIncident"] | null;
+            /** Format: uuid */
+            org_id: string;
+            paused: boolean;
+            /** @example 1 */
+            recover_threshold: number;
+            /** @example 15 */
+            retry_interval_seconds: number;
+            /**
+             * @description new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look.
+             * @example up
+             */
+            state: components["schemas"]["State"];
+            /**
+             * Format: date-time
+             * @description Since when; `down` counts from the first failure, not from its confirmation.
+             */
+            state_since: string;
+            /** @example https://example.com/ */
+            target: string;
+            /** @example 10 */
+            timeout_seconds: number;
+            /**
+             * Format: date-time
+             * @description When a person last changed it.
+             */
+            updated_at: string;
+            /** @description Raised by each change that a person makes, not by a change of state. */
+            version: number;
+        };
+        /** @description One page of a list. */
+        MonitorAndMorePage: {
+            data: components["schemas"]["MonitorAndMore"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
         };
         /** @description What creates many monitors in one organisation. */
         MonitorBatch: {
@@ -1177,6 +1890,22 @@ export interface components {
              */
             org_id?: string | null;
         };
+        /** @description How many monitors there are. `by_state` leaves out those that are paused, and states without any. */
+        MonitorCounts: {
+            /**
+             * @example {
+             *       "down": 1,
+             *       "up": 10
+             *     }
+             */
+            by_state: {
+                [key: string]: number;
+            };
+            /** @example 1 */
+            paused: number;
+            /** @example 12 */
+            total: number;
+        };
         /** @description What creates a monitor. */
         MonitorDraft: {
             /**
@@ -1242,11 +1971,29 @@ export interface components {
              */
             timeout_seconds?: number | null;
         };
-        /** @description One page of a list. */
-        MonitorPage: {
-            data: components["schemas"]["Monitor"][];
-            /** @description The cursor of the next page; null on the last. */
-            next_cursor: string | null;
+        /** @description A monitor that needs somebody: down, about to be, or slow. */
+        MonitorInTrouble: {
+            /** Format: uuid */
+            id: string;
+            /** @example Home page */
+            name: string;
+            /** @example down */
+            state: components["schemas"]["State"];
+            /** Format: date-time */
+            state_since: string;
+            /** @example https://example.com/ */
+            target: string;
+        };
+        /** @description The monitor that was down. */
+        MonitorOfIncident: {
+            /** Format: uuid */
+            id: string;
+            /** @constant */
+            kind: "http";
+            name: string;
+            paused: boolean;
+            state: components["schemas"]["State"];
+            target: string;
         };
         /** @description What changes a monitor (RFC 7396): what is left out stays; null takes away, where there may be nothing. */
         MonitorPatch: {
@@ -1326,6 +2073,56 @@ export interface components {
             url: string;
             version: number;
         };
+        /** @description An invitation as it is answered once, when it is created or sent again. */
+        NewInvitation: {
+            /** Format: date-time */
+            created_at: string;
+            /** @example grace@example.com */
+            email: string;
+            /** @description Whether Supabase Auth took the mail. If not, pass link or token on; the invitation stands. */
+            email_sent: boolean;
+            /**
+             * Format: date-time
+             * @description From then on it is refused with `invitation_expired`; resend renews it.
+             */
+            expires_at: string;
+            /** Format: uuid */
+            id: string;
+            /**
+             * Format: uuid
+             * @description Who created it, or sent it last.
+             */
+            invited_by: string;
+            /**
+             * @description The frontend's page with the token in its fragment. Null where this installation has no such page.
+             * @example https://app.example.com/join#token=Zt6Hh0bW6v9qT0cUuXbF1m3mC0c9y1n1w2m3k4l5o6p
+             */
+            link: string | null;
+            /** Format: uuid */
+            org_id: string;
+            role: components["schemas"]["Role"];
+            /**
+             * @description Accepts the invitation. Shown this once; it cannot be read again.
+             * @example Zt6Hh0bW6v9qT0cUuXbF1m3mC0c9y1n1w2m3k4l5o6p
+             */
+            token: string;
+            /** @description Raised by each change; the ETag begins with it. */
+            version: number;
+        };
+        /** @description The incident of a monitor that has not been resolved. */
+        OpenIncident: {
+            acknowledged_at: string | null;
+            cause: string;
+            /** Format: uuid */
+            id: string;
+            /** Format: date-time */
+            opened_at: string;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            state: "open" | "acknowledged";
+            summary: string;
+        };
         /** @description An organisation: the unit in which monitors, incidents and channels belong to people. */
         Organisation: {
             /** Format: date-time */
@@ -1343,23 +2140,62 @@ export interface components {
              */
             name: string;
             /**
+             * @description What it may have; GET /v1/usage says how much that is.
+             * @example standard
+             */
+            plan: string;
+            /** @description Whether what owners do needs a session with a second factor (`aal2`). */
+            require_aal2: boolean;
+            /**
              * Format: date-time
-             * @description When it was last renamed.
+             * @description When it was last changed.
              */
             updated_at: string;
             /** @description Raised by each change; the ETag begins with it. */
             version: number;
         };
-        /** @description What creates or renames an organisation. */
+        /** @description What creates an organisation. */
         OrganisationDraft: {
             /** @description What people call it. */
             name: string;
+        };
+        /** @description What goes on in one organisation. */
+        OrganisationOverview: {
+            /** @description The latest five, newest first. */
+            failed_deliveries: components["schemas"]["FailedDelivery"][];
+            /** @description Monitors that are down, pending or degraded, in this order, the longest first; at most 20. */
+            in_trouble: components["schemas"]["MonitorInTrouble"][];
+            monitors: components["schemas"]["MonitorCounts"];
+            /** @description What you are in it. */
+            my_role: components["schemas"]["Role"];
+            /** @example Acme */
+            name: string;
+            /** @example 1 */
+            open_incident_count: number;
+            /** @description The latest five, newest first. */
+            open_incidents: components["schemas"]["IncidentGoingOn"][];
+            /** Format: uuid */
+            org_id: string;
+            uptime_7_days: components["schemas"]["UptimeShare"];
+            uptime_24_hours: components["schemas"]["UptimeShare"];
         };
         /** @description One page of a list. */
         OrganisationPage: {
             data: components["schemas"]["Organisation"][];
             /** @description The cursor of the next page; null on the last. */
             next_cursor: string | null;
+        };
+        /** @description What changes an organisation (RFC 7396): what is left out stays. */
+        OrganisationPatch: {
+            /** @description What people call it. */
+            name?: string;
+            /** @description Demand a second factor (`aal2`) for what owners do: delete, transfer, make and unmake owners, API keys. Owners change it, in a session that has shown one. */
+            require_aal2?: boolean;
+        };
+        /** @description What a home screen needs. */
+        Overview: {
+            /** @description By name, at most 50. */
+            organisations: components["schemas"]["OrganisationOverview"][];
         };
         /** @description What one check saw. Milliseconds of each phase; null where it was not reached or did not happen. */
         Preview: {
@@ -1427,6 +2263,13 @@ export interface components {
                 /** @description JSON pointer into the body, or a parameter's name. */
                 pointer: string;
             }[];
+            /** @description The limit of the organisation's plan that was hit; GET /v1/usage shows all of them. */
+            quota?: {
+                limit: number;
+                name: string;
+                /** @description How many there are, where the limit is a number. */
+                used?: number;
+            };
             /** @description Finds the request in the logs. */
             request_id: string;
             status: number;
@@ -1437,6 +2280,37 @@ export interface components {
              */
             type: string;
         };
+        /** @description One limit of a plan on a number of things. */
+        Quota: {
+            /**
+             * @description How many there may be. Null: any number.
+             * @example 200
+             */
+            limit: number | null;
+            /**
+             * @description monitors, members, channels or api_keys; more may follow.
+             * @example monitors
+             */
+            name: string;
+            /**
+             * @description How many there are. More than the limit where the plan allowed more before.
+             * @example 12
+             */
+            used: number;
+        };
+        /** @description The limit of the organisation's plan that was hit. */
+        QuotaHit: {
+            /** @example 20 */
+            limit: number;
+            /** @example monitors */
+            name: string;
+            /**
+             * @description How many there are, where the limit is a number.
+             * @default null
+             * @example 20
+             */
+            used?: number | null;
+        };
         /** @description Whether requests can be served; `unready` comes with status 503. */
         Readiness: {
             /**
@@ -1444,7 +2318,8 @@ export interface components {
              *       "database": {
              *         "detail": null,
              *         "latency_ms": 4.2,
-             *         "ok": true
+             *         "ok": true,
+             *         "state": "up"
              *       }
              *     }
              */
@@ -1464,6 +2339,7 @@ export interface components {
             /** @example Some values are not valid; errors lists each of them. */
             detail: string;
             errors: components["schemas"]["RefusedFault"][];
+            quota: components["schemas"]["QuotaHit"] | null;
             /**
              * @description The HTTP status that it would have had by itself.
              * @example 422
@@ -1500,11 +2376,60 @@ export interface components {
          * @enum {string}
          */
         Scope: "read" | "write" | "admin" | "metrics:write" | "pings:write";
+        /** @description Who did it. */
+        server__features__audit__schemas__Actor: {
+            /**
+             * @description The user's e-mail address, where the account still exists.
+             * @example ada@example.com
+             */
+            email: string | null;
+            /** @description The user's or the key's id; null for the system. */
+            id: string | null;
+            /** @enum {string} */
+            kind: "user" | "key" | "system";
+            /** @description Which sign-in of the user it was, where that is known. */
+            session_id: string | null;
+        };
+        /** @description What it was done to. */
+        server__features__audit__schemas__Subject: {
+            /** Format: uuid */
+            id: string;
+            /** @example monitor */
+            kind: string;
+        };
+        /** @description Who did it. */
+        server__features__events__schemas__Actor: {
+            /** @description Null where it was the system. */
+            id: string | null;
+            /** @enum {string} */
+            kind: "user" | "key" | "system";
+        };
+        /** @description What it was done to. */
+        server__features__events__schemas__Subject: {
+            /**
+             * Format: uuid
+             * @description The thing's id; of a membership, the member's.
+             */
+            id: string;
+            /**
+             * @description monitor, incident, incident_comment, channel, delivery, organisation, membership ...
+             * @example monitor
+             */
+            kind: string;
+        };
         /**
          * @description What is known of a monitor now. `pending` is a suspicion that the ledger does not know.
          * @enum {string}
          */
         State: "new" | "up" | "degraded" | "pending" | "down" | "unknown";
+        /** @description Who owns the organisation from now on. */
+        Transfer: {
+            /**
+             * Format: uuid
+             * @description The member who becomes owner.
+             */
+            user_id: string;
+        };
         /** @description How a monitor did in a window, counted from the ledger of its intervals. */
         Uptime: {
             /**
@@ -1545,6 +2470,37 @@ export interface components {
              */
             uptime_ratio: number | null;
         };
+        /** @description How all monitors together did, up to now. */
+        UptimeShare: {
+            /**
+             * @description The part of the unpaused time in which somebody looked, rounded down. Read uptime beside it.
+             * @example 0.9874
+             */
+            coverage_ratio: number | null;
+            /**
+             * @description (up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed.
+             * @example 0.9991
+             */
+            uptime_ratio: number | null;
+        };
+        /** @description What an organisation's plan allows, and what it has. */
+        Usage: {
+            /** Format: uuid */
+            org_id: string;
+            /** @example standard */
+            plan: string;
+            quotas: components["schemas"]["Quota"][];
+            /**
+             * @description How long check results can be read, in days. Incidents and uptime are kept for ever.
+             * @example 30
+             */
+            retention_days: number;
+            /**
+             * @description A monitor may be checked as often as this, in seconds.
+             * @example 30
+             */
+            shortest_interval_seconds: number;
+        };
     };
     responses: {
         /** @description `body_too_large`: A request body may hold at most 1 MB (1,048,576 bytes). */
@@ -1579,6 +2535,16 @@ export interface components {
         };
         /** @description `forbidden`: Your role does not allow this. */
         Forbidden: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `gone`: This is not available any more. */
+        Gone: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
@@ -1759,10 +2725,20 @@ export interface components {
          */
         incident_id: string;
         /**
+         * @description The id of the invitation.
+         * @example 66afc52b-442a-5251-907c-6c947c9de3f4
+         */
+        invitation_id: string;
+        /**
          * @description The id of the key.
          * @example d1525ae5-61a9-5aac-bc21-2aee567d518f
          */
         key_id: string;
+        /**
+         * @description The id after which to go on; it counts before `after`.
+         * @example AQAAAAAAAAK9AAAAAAAAAAw
+         */
+        "Last-Event-ID": string;
         /** @description How many rows to answer at most. */
         limit: number;
         /**
@@ -1776,6 +2752,11 @@ export interface components {
          */
         org_id: string;
         /**
+         * @description The id of the user.
+         * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
+         */
+        user_id: string;
+        /**
          * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
          * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
          */
@@ -1783,6 +2764,11 @@ export interface components {
     };
     requestBodies: never;
     headers: {
+        /**
+         * @description What to call the file.
+         * @example attachment; filename="tocsin-audit.csv"
+         */
+        "Content-Disposition": string;
         /**
          * @description The validator of this answer, for If-None-Match and If-Match.
          * @example "3.c2a1f0b4d7e9856301"
@@ -1847,6 +2833,8 @@ export interface operations {
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -1859,8 +2847,10 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
         };
     };
@@ -1891,6 +2881,8 @@ export interface operations {
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -1900,8 +2892,10 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
         };
     };
@@ -1937,6 +2931,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
             500: components["responses"]["InternalError"];
@@ -1966,6 +2961,8 @@ export interface operations {
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -1975,8 +2972,10 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
         };
     };
@@ -2004,6 +3003,8 @@ export interface operations {
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -2022,8 +3023,10 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
         };
     };
@@ -2051,6 +3054,8 @@ export interface operations {
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -2059,13 +3064,17 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             /** @description Not ready: a dependency does not answer. */
             503: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -2116,6 +3125,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -2218,6 +3228,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2265,6 +3276,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2337,6 +3349,129 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    list_audit: {
+        parameters: {
+            query?: {
+                /** @description Only what this user or key did. */
+                actor_id?: string;
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: string;
+                /** @description Not before this moment, RFC 3339. */
+                from?: string;
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Of which organisation; may be left out by who belongs to one alone. */
+                org_id?: string;
+                /** @description Only what was done to this thing. */
+                subject_id?: string;
+                /** @description Only what was done to things of this kind. */
+                subject_kind?: string;
+                /** @description Before this moment, RFC 3339. */
+                to?: string;
+                /** @description Only this type, such as monitor.updated. */
+                type?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditEntryPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    export_audit: {
+        parameters: {
+            query?: {
+                /** @description Only what this user or key did. */
+                actor_id?: string;
+                /** @description csv, or ndjson: one JSON object a line. */
+                format?: "csv" | "ndjson";
+                /** @description Not before this moment, RFC 3339. */
+                from?: string;
+                /** @description Of which organisation; may be left out by who belongs to one alone. */
+                org_id?: string;
+                /** @description Only what was done to this thing. */
+                subject_id?: string;
+                /** @description Only what was done to things of this kind. */
+                subject_kind?: string;
+                /** @description Before this moment, RFC 3339. */
+                to?: string;
+                /** @description Only this type, such as monitor.updated. */
+                type?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example {"id": 4711, "type": "monitor.updated", "occurred_at": "2026-11-24T09:30:00Z"} */
+                    "application/x-ndjson": string;
+                    /** @example id,occurred_at,org_id,type,actor_kind,actor_id,actor_email,session_id,subject_kind,subject_id,before,after */
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     list_channels: {
         parameters: {
             query?: {
@@ -2344,6 +3479,8 @@ export interface operations {
                 cursor?: components["parameters"]["cursor"];
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
+                /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
+                order?: "created_at" | "-created_at" | "name" | "-name";
                 /** @description Only those of this organisation. */
                 org_id?: string;
             };
@@ -2378,6 +3515,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -2476,6 +3614,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2527,6 +3666,7 @@ export interface operations {
                     "application/json": components["schemas"]["Delivery"];
                 };
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2548,12 +3688,18 @@ export interface operations {
                 cursor?: components["parameters"]["cursor"];
                 /** @description Only those about this incident. */
                 incident_id?: string;
+                /** @description What to answer with each delivery, in the same call. */
+                include?: ("channel" | "incident")[];
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
+                /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
+                order?: "created_at" | "-created_at";
                 /** @description Only those of this organisation. */
                 org_id?: string;
-                /** @description Only those in this state. */
-                state?: "pending" | "delivered" | "dead";
+                /** @description Only those in this state, or in one of several. */
+                state?: ("pending" | "delivered" | "dead")[];
+                /** @description Only those of this type, or of one of several. */
+                type?: ("incident.opened" | "incident.acknowledged" | "incident.resolved" | "channel.test")[];
             };
             header?: {
                 /**
@@ -2582,10 +3728,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["DeliveryPage"];
+                    "application/json": components["schemas"]["DeliveryAndMorePage"];
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -2634,6 +3781,7 @@ export interface operations {
                     "application/json": components["schemas"]["Delivery"];
                 };
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2646,19 +3794,15 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
-    list_incidents: {
+    list_events: {
         parameters: {
             query?: {
-                /** @description `next_cursor` of the page before; absent for the first page. */
-                cursor?: components["parameters"]["cursor"];
-                /** @description How many rows to answer at most. */
-                limit?: components["parameters"]["limit"];
-                /** @description Only those of this monitor. */
-                monitor_id?: string;
-                /** @description Only those of this organisation. */
+                /** @description The position after which to go on. */
+                after?: string;
+                /** @description How many events to answer at most. */
+                limit?: number;
+                /** @description Only what happens in this organisation. */
                 org_id?: string;
-                /** @description Only those in this state. */
-                state?: "open" | "acknowledged" | "resolved";
             };
             header?: {
                 /**
@@ -2687,10 +3831,140 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["IncidentPage"];
+                    "application/json": components["schemas"]["EventPage"];
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            410: components["responses"]["Gone"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    follow_events: {
+        parameters: {
+            query?: {
+                /** @description The position after which to go on. */
+                after?: string;
+                /** @description Only what happens in this organisation. */
+                org_id?: string;
+            };
+            header?: {
+                /**
+                 * @description The id after which to go on; it counts before `after`.
+                 * @example AQAAAAAAAAK9AAAAAAAAAAw
+                 */
+                "Last-Event-ID"?: components["parameters"]["Last-Event-ID"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream. It does not end by itself. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example id: AQAAAAAAAAK9AAAAAAAAAAw
+                     *     event: monitor.down
+                     *     data: {"type": "monitor.down"}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description The API itself answers with the address of the stream process. */
+            307: {
+                headers: {
+                    Location: components["headers"]["Location"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            410: components["responses"]["Gone"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_incidents: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description What to answer with each incident, in the same call. */
+                include?: ("monitor" | "comments")[];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Only those of this monitor. */
+                monitor_id?: string;
+                /** @description Only those opened at this time or later, RFC 3339. */
+                opened_after?: string;
+                /** @description Only those opened before this time, RFC 3339. */
+                opened_before?: string;
+                /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
+                order?: "opened_at" | "-opened_at" | "started_at" | "-started_at";
+                /** @description Only those of this organisation. */
+                org_id?: string;
+                /** @description Only those in this state, or in one of several: `open,acknowledged` are all that go on. */
+                state?: ("open" | "acknowledged" | "resolved")[];
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentAndMorePage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -2703,7 +3977,10 @@ export interface operations {
     };
     read_incident: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description What to answer with it, in the same call, beside its comments. */
+                include?: "monitor"[];
+            };
             header?: {
                 /**
                  * @description The ETag that you hold; 304 if it still stands.
@@ -2741,6 +4018,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2796,6 +4074,7 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -2911,12 +4190,65 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
             409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
             412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    accept_invitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InvitationToken"];
+            };
+        };
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Joined"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            410: components["responses"]["Gone"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
@@ -2958,6 +4290,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -2973,14 +4306,20 @@ export interface operations {
             query?: {
                 /** @description `next_cursor` of the page before; absent for the first page. */
                 cursor?: components["parameters"]["cursor"];
+                /** @description What to answer with each monitor, in the same call. */
+                include?: ("open_incident" | "latest_check")[];
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
+                /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
+                order?: "created_at" | "-created_at" | "updated_at" | "-updated_at" | "state_since" | "-state_since" | "name" | "-name";
                 /** @description Only those of this organisation. */
                 org_id?: string;
                 /** @description Only those that are paused, or only those that are not. */
                 paused?: boolean;
-                /** @description Only those in this state. */
-                state?: "new" | "up" | "degraded" | "pending" | "down" | "unknown";
+                /** @description Only those whose name contains this, in upper or lower case. */
+                q?: string;
+                /** @description Only those in this state, or in one of several. */
+                state?: ("new" | "up" | "degraded" | "pending" | "down" | "unknown")[];
             };
             header?: {
                 /**
@@ -3009,10 +4348,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["MonitorPage"];
+                    "application/json": components["schemas"]["MonitorAndMorePage"];
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -3127,7 +4467,10 @@ export interface operations {
     };
     read_monitor: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description What to answer with each monitor, in the same call. */
+                include?: ("open_incident" | "latest_check")[];
+            };
             header?: {
                 /**
                  * @description The ETag that you hold; 304 if it still stands.
@@ -3161,10 +4504,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Monitor"];
+                    "application/json": components["schemas"]["MonitorAndMore"];
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3212,6 +4556,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3290,10 +4635,16 @@ export interface operations {
             query?: {
                 /** @description `next_cursor` of the page before; absent for the first page. */
                 cursor?: components["parameters"]["cursor"];
+                /** @description Only those that began at this time or later, RFC 3339. */
+                from?: string;
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
+                /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
+                order?: "started_at" | "-started_at";
                 /** @description Only successes, or only failures. */
                 outcome?: "up" | "down";
+                /** @description Only those that began before this time, RFC 3339. */
+                to?: string;
             };
             header?: {
                 /**
@@ -3332,6 +4683,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3387,6 +4739,7 @@ export interface operations {
                     "application/json": components["schemas"]["Monitor"];
                 };
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3444,6 +4797,7 @@ export interface operations {
                     "application/json": components["schemas"]["Monitor"];
                 };
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3502,6 +4856,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3570,6 +4925,8 @@ export interface operations {
                 cursor?: components["parameters"]["cursor"];
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
+                /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
+                order?: "created_at" | "-created_at";
             };
             header?: {
                 /**
@@ -3602,6 +4959,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
@@ -3704,6 +5062,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3751,6 +5110,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3764,7 +5124,7 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
-    rename_org: {
+    update_org: {
         parameters: {
             query?: never;
             header?: {
@@ -3790,8 +5150,8 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["OrganisationDraft"];
-                "application/merge-patch+json": components["schemas"]["OrganisationDraft"];
+                "application/json": components["schemas"]["OrganisationPatch"];
+                "application/merge-patch+json": components["schemas"]["OrganisationPatch"];
             };
         };
         responses: {
@@ -3817,6 +5177,673 @@ export interface operations {
             412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_invitations: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvitationPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    create_invitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InvitationDraft"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Location: components["headers"]["Location"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewInvitation"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    revoke_invitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the invitation.
+                 * @example 66afc52b-442a-5251-907c-6c947c9de3f4
+                 */
+                invitation_id: components["parameters"]["invitation_id"];
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    resend_invitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the invitation.
+                 * @example 66afc52b-442a-5251-907c-6c947c9de3f4
+                 */
+                invitation_id: components["parameters"]["invitation_id"];
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewInvitation"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    leave_org: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_members: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MemberPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+                /**
+                 * @description The id of the user.
+                 * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
+                 */
+                user_id: components["parameters"]["user_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    remove_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+                /**
+                 * @description The id of the user.
+                 * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
+                 */
+                user_id: components["parameters"]["user_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    change_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+                /**
+                 * @description The id of the user.
+                 * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
+                 */
+                user_id: components["parameters"]["user_id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberPatch"];
+                "application/merge-patch+json": components["schemas"]["MemberPatch"];
+            };
+        };
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    transfer_org: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the organisation.
+                 * @example d1a728d1-05ed-5c60-be6b-00dcd1927876
+                 */
+                org_id: components["parameters"]["org_id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Transfer"];
+            };
+        };
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Organisation"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_overview: {
+        parameters: {
+            query?: {
+                /** @description Only this organisation. Default: all that you belong to. */
+                org_id?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Overview"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_usage: {
+        parameters: {
+            query?: {
+                /** @description Which organisation; may be left out by who belongs to one alone. */
+                org_id?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];

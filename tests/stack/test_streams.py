@@ -1,6 +1,7 @@
 """The stream as it runs, over a real Postgres: rights, refusals, slow readers, an upstream that is away."""
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import websockets.sync.client
 from websockets.exceptions import ConnectionClosedError
 
 from server.features.events.rules import Position, Rights, Snapshot, may_see
+from server.features.keys.routes import spell_secret
 from server.features.orgs.rules import Role
 from tests.stack.conftest import EmbeddedSupabase, User, sign_up_at
 from tests.stack.product import Api, eventually, running_api
@@ -345,3 +347,27 @@ def test_a_page_shows_somebody_who_was_removed_that_and_nothing_else(connection:
         page = value(connection, "select read_events(%s, %s, 100)", [begun["xid"], begun["seq"]])
     assert [event["type"] for event in page["events"]] == ["membership.deleted"]
     assert page["roles"] == {}
+
+
+def test_a_key_listens_until_it_is_revoked(listen: Listen, scene: Scene, connection: psycopg.Connection):
+    secrets = {scope: spell_secret(uuid4().bytes * 2) for scope in ("read", "pings:write")}
+    for scope, secret in secrets.items():
+        connection.execute(
+            "insert into api_keys (org_id, name, prefix, secret_hash, scopes, created_by)"
+            " values (%s, 'CI', %s, %s, %s, %s)",
+            [scene.org_id, secret[:15], hashlib.sha256(secret.encode()).hexdigest(), [scope], scene.owner.id],
+        )
+    blind = listen(scene.streams, secrets["pings:write"])
+    assert (blind.status, blind.problem()["code"]) == (403, "scope_missing")
+    client = listen(scene.streams, secrets["read"], timeout=10)
+    client.of_type("ready")
+    change(connection, scene.monitor_id, "heard")
+    assert client.of_type("monitor.updated").data["data"]["name"] == "heard"
+    with psycopg.connect(connection.info.dsn, autocommit=False) as other:
+        # Somebody's long transaction holds the feed back, and not the revocation.
+        other.execute("select pg_current_xact_id()")
+        connection.execute("update api_keys set revoked_at = now() where org_id = %s", [scene.org_id])
+        change(connection, scene.monitor_id, "unheard")
+        told = list(client)
+    assert [event.type for event in told] == ["token_refused"]
+    eventually(lambda: listen(scene.streams, secrets["read"]).status == 401, "the key is let in", within_seconds=5)

@@ -94,6 +94,15 @@ as $$
   select private.given_answer(key, fingerprint)
 $$;
 
+-- Answers with its argument: for what was worked out elsewhere and written nowhere, such as a preview, so that `once`
+-- can keep it like any other answer.
+create function public.keep(answer jsonb) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select answer
+$$;
+
 -- Forgets answers past their time, at most `max_rows` a call; the worker calls it every hour. Answers how many.
 create function public.forget_answers(max_rows integer) returns integer
 language sql security definer
@@ -193,12 +202,12 @@ as $$
   returning to_jsonb(incident_comments)
 $$;
 
-revoke execute on function public.once(text, text, text, jsonb), public.recall_answer(text, text),
+revoke execute on function public.once(text, text, text, jsonb), public.recall_answer(text, text), public.keep(jsonb),
   public.forget_answers(integer), public.create_monitor(jsonb), public.create_monitors(jsonb, boolean),
   public.set_monitor_paused(uuid, boolean, integer), public.move_incident(uuid, text, text, integer),
   public.comment_on_incident(uuid, uuid, text), private.given_answer(text, text),
   private.keep_answer(text, text, jsonb) from public, anon, authenticated;
-grant execute on function public.once(text, text, text, jsonb), public.recall_answer(text, text),
+grant execute on function public.once(text, text, text, jsonb), public.recall_answer(text, text), public.keep(jsonb),
   public.create_monitor(jsonb), public.create_monitors(jsonb, boolean), public.set_monitor_paused(uuid, boolean, integer),
   public.move_incident(uuid, text, text, integer), public.comment_on_incident(uuid, uuid, text),
   private.given_answer(text, text), private.keep_answer(text, text, jsonb) to authenticated, anon;

@@ -250,6 +250,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {},
         {"drafts": [ROW], "each_by_itself": True},
     ),
+    monitors.keep_preview: ((ROW,), {}, "POST", "rpc/keep", {}, {"answer": ROW}),
     monitors.set_paused: (
         (ID, True, 3),
         {},

@@ -17,7 +17,7 @@ import requests
 from ports import free_port
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, environment, eventually, process, running_api
+from tests.stack.product import Api, Target, environment, eventually, process, running_api
 from tests.stack.sql import rows, value
 from tests.stack.upstream import WITHHELD, Between, through
 
@@ -114,6 +114,17 @@ def test_a_secret_that_is_shown_once_is_shown_again_to_a_repetition(mine: Api):
     first, again = (mine.ask("POST", "/v1/api-keys", json=draft, headers=under("g")) for _ in range(2))
     assert first == again
     assert mine.ask("POST", "/v1/api-keys", json=draft, headers=under("h"))["secret"] != first["secret"]
+
+
+def test_a_preview_that_is_sent_again_does_not_look_again(mine: Api, target: Target):
+    body = {"target": target.url, "timeout_seconds": 1}
+    first = mine.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview"))
+    target.stop()
+    assert first["outcome"] == "up"
+    assert mine.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview")) == first
+    assert mine.ask("POST", "/v1/monitors/preview", json=body)["outcome"] == "down"
+    other = mine.send("POST", "/v1/monitors/preview", json={**body, "max_redirects": 0}, headers=under("preview"))
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
 def test_a_key_is_forgotten_after_a_day(mine: Api, connection: psycopg.Connection):

@@ -31,6 +31,7 @@ FUNCTIONS_OF_ALL = {
     "public.create_channel",
     "public.create_monitor",
     "public.create_monitors",
+    "public.keep",
     "public.list_checks",
     "public.list_members",
     "public.monitor_history",

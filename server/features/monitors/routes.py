@@ -165,9 +165,18 @@ def resume_monitor(call: Call, monitor_id: UUID) -> Reply:
     "POST", "/v1/monitors/preview", body=PreviewDraft, answers=Preview, refusals=(Forbidden,), limit="costly"
 )
 def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
-    """Run a check once, now, from the API's own network, and save nothing."""
+    """Run a check once, now, from the API's own network, and save nothing but, under an Idempotency-Key, the answer."""
     if not isinstance(call.principal, ApiKey) and not may_found(is_anonymous=call.user.is_anonymous):
         raise Forbidden("Anonymous users cannot run checks.")
+    if call.once is None:
+        return replies.shaped(_look(call, body))
+    kept = call.database.recall()
+    if kept is None:
+        kept = store.keep_preview(call.database, _look(call, body).model_dump(mode="json"))
+    return replies.shaped(replies.read_row(Preview, kept))
+
+
+def _look(call: Call, body: PreviewDraft) -> Preview:
     if not _preview_places.acquire(blocking=False):
         raise RateLimited("Too many previews run at the moment.", retry_after_seconds=2)
     try:
@@ -177,17 +186,15 @@ def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
         seen = check_once(check, call.services.egress, datetime.now(UTC))
     finally:
         _preview_places.release()
-    return replies.shaped(
-        Preview(
-            outcome="up" if seen.ok else "down",
-            started_at=seen.started_at,
-            status_code=seen.status_code,
-            error_kind=seen.error_kind,
-            error_detail=seen.error_detail,
-            remote_ip=seen.remote_ip,
-            tls_expires_at=seen.tls_expires_at,
-            **asdict(seen.timings),
-        )
+    return Preview(
+        outcome="up" if seen.ok else "down",
+        started_at=seen.started_at,
+        status_code=seen.status_code,
+        error_kind=seen.error_kind,
+        error_detail=seen.error_detail,
+        remote_ip=seen.remote_ip,
+        tls_expires_at=seen.tls_expires_at,
+        **asdict(seen.timings),
     )
 
 

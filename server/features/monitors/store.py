@@ -106,6 +106,11 @@ def update(database: Database, monitor_id: UUID, changes: dict[str, Any], versio
     return database.execute_if_it_stands(query.select(COLUMNS))
 
 
+def keep_preview(database: Database, preview: dict[str, Any]) -> bytes:
+    """Keep what a preview saw under the Idempotency-Key; return it, or what a twin has kept first, as a JSON object."""
+    return database.execute(call("keep", {"answer": preview}))
+
+
 def set_paused(database: Database, monitor_id: UUID, paused: bool, version: int | None) -> bytes | None:
     """Pause or resume it; return it as a JSON object, or None where it is gone or has moved past `version`."""
     arguments = {"monitor_id": str(monitor_id), "paused": paused, "expected_version": version}

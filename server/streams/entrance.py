@@ -3,7 +3,7 @@
 Whatever kinds of readers there come to be, `identify` and `read_page` are all that knows of them.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -12,14 +12,16 @@ import orjson
 from server.data.api_keys import ApiKey
 from server.data.failures import read_answer
 from server.data.privileged import Privileged
-from server.errors import AppError
+from server.errors import AppError, Unauthenticated
 from server.features.events import store
 from server.features.events.rules import Change, KeyChange, Position, Rights, read_snapshot
 from server.features.events.schemas import StreamQuery, position_of, wire_event
 from server.features.keys.rules import Scope
 from server.features.orgs.rules import Role
+from server.http.limits import Limiter
 from server.http.principals import Door, Principal, principal_id, require_scope
 from server.http.tokens import bearer_token
+from server.streams.asking import client_environ
 from server.streams.hub import FeedPage, Told
 
 POLLED_AT_ONCE: Final = 500
@@ -55,14 +57,28 @@ class ReaderPage:
 class Entrance:
     """Calls Supabase in the names of those who come in; each call takes a thread, never the loop."""
 
-    def __init__(self, door: Door, in_thread: InThread) -> None:
+    def __init__(self, door: Door, limits: Limiter, in_thread: InThread) -> None:
         self._door = door
+        self._limits = limits
         self._in_thread = in_thread
 
-    async def identify(self, authorization: Sequence[str], request_id: str) -> Visitor:
-        """Return who the one Authorization header speaks for. Raises Unauthenticated, Forbidden, Unavailable."""
-        token = bearer_token(authorization)
-        principal = await self._in_thread(self._door.identify, token, request_id)
+    async def identify(self, authorization: Sequence[str], scope: Mapping[str, Any]) -> Visitor:
+        """Return who the one Authorization header speaks for; `scope` is that of the connection (ASGI).
+
+        Raises Unauthenticated, Forbidden, RateLimited, Unavailable.
+        """
+        visitor: Visitor = await self._in_thread(self._identify, authorization, scope)
+        return visitor
+
+    def _identify(self, authorization: Sequence[str], scope: Mapping[str, Any]) -> Visitor:
+        client = client_environ(scope)
+        try:
+            token = bearer_token(authorization)
+            principal = self._door.identify(token, scope["tocsin.request_id"])
+        except Unauthenticated:
+            self._limits.admit_address(client, "attempts")
+            raise
+        self._limits.admit(client, "connect", principal_id(principal))
         if isinstance(principal, ApiKey):
             require_scope(principal, Scope.READ)
         return Visitor(principal_id(principal), token, _end_of(principal))

@@ -32,7 +32,7 @@ class SseEndpoint:
             raise MethodNotAllowed
         query = read_query(scope)
         after = resume_position(header_values(scope, b"last-event-id"), query)
-        visitor = await self._entrance.identify(header_values(scope, b"authorization"), scope["tocsin.request_id"])
+        visitor = await self._entrance.identify(header_values(scope, b"authorization"), scope)
         scope["tocsin.principal_id"] = visitor.principal_id
         stream = Stream(self._hub, self._entrance, visitor, query, scope["tocsin.request_id"])
         try:

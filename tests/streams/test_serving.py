@@ -190,8 +190,8 @@ def test_a_reading_that_fails_midway_sends_the_reader_away_to_resume():
 
 
 OF_ANY_STREAM: list[tuple[dict[str, Any], int, str]] = [
-    ({"query": "access_token=a.n.a"}, 400, "token_in_query"),
-    ({"query": "apikey=a.n.a"}, 400, "token_in_query"),
+    ({"query": "access_token=a.n.a"}, 400, "credentials_in_query"),
+    ({"query": "apikey=a.n.a"}, 400, "credentials_in_query"),
     ({"query": "after=5"}, 422, "invalid_input"),
     ({"query": "since=5"}, 422, "invalid_input"),
     ({"query": "after=a&after=b"}, 422, "invalid_input"),

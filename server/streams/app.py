@@ -18,10 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.data.api_keys import KeyRing
 from server.data.clients import Supabase
+from server.data.counters import MemoryCounters, SharedCounters
 from server.data.jwks import JWKS_PATH, JwksSnapshot, fetch_jwks
 from server.data.privileged import Privileged
 from server.data.transport import UpstreamSession
 from server.errors import NotFound
+from server.http.limits import Limiter
 from server.http.principals import Door
 from server.http.tokens import Verifier, policy_of
 from server.logs import AccessLog
@@ -54,7 +56,9 @@ def create_stream_app(settings: Settings) -> StreamApp:
     jwks = JwksSnapshot(partial(fetch_jwks, settings.supabase_url + JWKS_PATH), time.monotonic)
     supabase = Supabase(session, settings.supabase_url, settings.supabase_publishable_key)
     door = Door(Verifier(policy_of(settings), jwks), KeyRing(supabase, time.monotonic), supabase)
-    entrance = Entrance(door, _in(entrance_threads))
+    counters = SharedCounters(settings.redis_url, time.monotonic) if settings.redis_url else MemoryCounters()
+    limits = Limiter(settings.rate_limits, counters, time.time, settings.trusted_proxies)
+    entrance = Entrance(door, limits, _in(entrance_threads))
     privileged = Privileged(session, settings.supabase_url, settings.supabase_secret_key)
     in_poll_thread = _in(poll_thread)
 

@@ -7,15 +7,21 @@ from urllib.parse import parse_qs
 from server.errors import Fault, InvalidInput, MalformedRequest
 from server.features.events.rules import Position, decode_position
 from server.features.events.schemas import StreamQuery
-from server.http.parsing import parse_query
+from server.http.parsing import parse_query, refuse_credentials
 
 STREAM_PATH: Final = "/v1/events/stream"
-_SECRETS: Final = frozenset({"access_token", "token", "apikey", "api_key", "authorization", "jwt"})
 
 
 def header_values(scope: Mapping[str, Any], name: bytes) -> list[str]:
     """Return the values of all headers of this name."""
     return [value.decode("latin-1") for given, value in scope["headers"] if given == name]
+
+
+def read_sender(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `limits.client_address` reads of a request, by the names that it has in WSGI."""
+    sender = {"REMOTE_ADDR": scope["client"][0]} if scope.get("client") else {}
+    forwarded_for = header_values(scope, b"x-forwarded-for")
+    return sender | ({"HTTP_X_FORWARDED_FOR": ",".join(forwarded_for)} if forwarded_for else {})
 
 
 def read_query(scope: Mapping[str, Any]) -> StreamQuery:
@@ -24,11 +30,7 @@ def read_query(scope: Mapping[str, Any]) -> StreamQuery:
         pairs = parse_qs(scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         raise MalformedRequest("The query string cannot be read.") from None
-    if not _SECRETS.isdisjoint(name.lower() for name in pairs):
-        raise MalformedRequest(
-            "A token never goes into an address. Send it as a header, or in the first message of a WebSocket.",
-            code="token_in_query",
-        )
+    refuse_credentials(pairs)
     return parse_query(StreamQuery, pairs)
 
 

@@ -5,6 +5,7 @@ Whatever kinds of readers there come to be, `identify` and `read_page` are all t
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -12,12 +13,13 @@ import orjson
 from server.data.api_keys import ApiKey
 from server.data.failures import read_answer
 from server.data.privileged import Privileged
-from server.errors import AppError
+from server.errors import AppError, Unauthenticated
 from server.features.events import store
 from server.features.events.rules import Change, KeyChange, Position, Rights, read_snapshot
 from server.features.events.schemas import StreamQuery, position_of, wire_event
 from server.features.keys.rules import Scope
 from server.features.orgs.rules import Role
+from server.http.limits import Limiter
 from server.http.principals import Door, Principal, principal_id, require_scope
 from server.http.tokens import bearer_token
 from server.streams.hub import FeedPage, Told
@@ -55,14 +57,27 @@ class ReaderPage:
 class Entrance:
     """Calls Supabase in the names of those who come in; each call takes a thread, never the loop."""
 
-    def __init__(self, door: Door, in_thread: InThread) -> None:
+    def __init__(self, door: Door, limits: Limiter, in_thread: InThread) -> None:
         self._door = door
+        self._limits = limits
         self._in_thread = in_thread
 
-    async def identify(self, authorization: Sequence[str], request_id: str) -> Visitor:
-        """Return who the one Authorization header speaks for. Raises Unauthenticated, Forbidden, Unavailable."""
-        token = bearer_token(authorization)
-        principal = await self._in_thread(self._door.identify, token, request_id)
+    async def identify(self, authorization: Sequence[str], sender: dict[str, str], request_id: str) -> Visitor:
+        """Return who the one Authorization header speaks for; `sender` tells the address (`asking.read_sender`).
+
+        Raises Unauthenticated, Forbidden, RateLimited, Unavailable.
+        """
+        visitor: Visitor = await self._in_thread(self._admit, authorization, dict(sender), request_id)
+        return visitor
+
+    def _admit(self, authorization: Sequence[str], environ: dict[str, Any], request_id: str) -> Visitor:
+        try:
+            token = bearer_token(authorization)
+            principal = self._door.identify(token, request_id, partial(self._limits.refuse_spent, environ))
+        except Unauthenticated:
+            self._limits.admit_attempt(environ)
+            raise
+        self._limits.admit(environ, "connect", principal_id(principal))
         if isinstance(principal, ApiKey):
             require_scope(principal, Scope.READ)
         return Visitor(principal_id(principal), token, _end_of(principal))

@@ -127,8 +127,8 @@ begin
   end loop;
 end
 $$;
-grant select on public.organisations, public.memberships, public.events, public.monitors, public.intervals,
-  public.check_results, public.incidents, public.incident_comments, public.channels, public.deliveries to anon;
+grant select on public.organisations, public.memberships, public.monitors, public.intervals, public.check_results,
+  public.incidents, public.incident_comments, public.channels, public.deliveries to anon;
 grant update (name) on public.organisations to anon;
 grant delete on public.monitors, public.channels to anon;
 grant insert (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds, fail_threshold,
@@ -143,9 +143,8 @@ grant execute on function private.my_role_in(uuid), private.actor_id(), private.
   to anon, authenticated, service_role;
 grant execute on function private.my_orgs(text), private.role_rank(text), private.are_status_ranges(text[]),
   private.last_observation(uuid), private.rfc3339(timestamptz), public.my_role(public.organisations) to anon;
-grant execute on function public.rename_organisation(uuid, text, integer), public.monitor_history(uuid, timestamptz, timestamptz),
-  public.monitor_checks(uuid, timestamptz, uuid, text, integer), public.create_channel(uuid, text, text, text, text),
-  public.test_channel(uuid), public.retry_delivery(uuid) to anon;
+grant execute on function public.monitor_history(uuid, timestamptz, timestamptz),
+  public.create_channel(uuid, text, text, text, text), public.test_channel(uuid), public.retry_delivery(uuid) to anon;
 
 -- Keys and invitations are the admins' business. Everybody hears of their own membership, so that losing it is seen too.
 alter policy "members read what happened in their organisations" on public.events using (
@@ -162,6 +161,11 @@ create policy "admins see their organisation's keys" on public.api_keys
 alter table public.events add column session_id uuid;
 alter table public.events drop constraint events_actor_kind;
 alter table public.events add constraint events_actor_kind check (actor_kind in ('user', 'key', 'system'));
+-- What every member may read of an event. What it was before, and in which session somebody did it, is for admins, whom
+-- the audit trail (migration 13) answers.
+revoke select on public.events from authenticated;
+grant select (seq, xid, org_id, occurred_at, actor_kind, actor_id, type, subject_kind, subject_id, after)
+  on public.events to authenticated, anon;
 
 -- As before, with keys and sessions; `revoked` has a name; hashes of secrets stay out of the log.
 create or replace function private.append_event() returns trigger
@@ -311,7 +315,8 @@ end
 $$;
 
 -- Makes a successor with the same name, scopes and lifetime, and lets the old key live for `overlap_seconds` more.
--- PT409 api_key_ended where it has been revoked, has run out or has a successor already.
+-- PT409 api_key_ended where it has been revoked, has run out or has a successor already, PT409 rotation_running while the
+-- key before it still goes on: a rotated key counts for no quota, so that more than two in a row would be any number.
 create function public.rotate_api_key(key_id uuid, prefix text, secret_hash text, overlap_seconds integer) returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -326,6 +331,15 @@ begin
   if old_key.revoked_at is not null or old_key.expires_at <= now() or old_key.replaced_by is not null then
     raise exception 'api_key_ended' using errcode = 'PT409',
       detail = 'The key has been revoked, has run out or was rotated before. Create a new one.';
+  elsif overlap_seconds not between 0 and 604800 then
+    raise exception 'overlap_out_of_range' using errcode = 'PT422',
+      detail = 'The old key goes on for 0 to 604,800 seconds: a week at most.', hint = '{"pointer": "/overlap_seconds"}';
+  elsif exists (
+    select from public.api_keys before
+    where before.replaced_by = old_key.id and before.revoked_at is null and before.expires_at > now()
+  ) then
+    raise exception 'rotation_running' using errcode = 'PT409',
+      detail = 'The key before this one still goes on. Revoke it, or wait for its end, then rotate this one.';
   end if;
   update public.api_keys k
   set replaced_by = successor_id, version = k.version + 1,

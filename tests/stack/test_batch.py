@@ -1,20 +1,12 @@
 """Many monitors in one request: all or none, or each by itself."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, running_api
+from tests.stack.product import Api
 
 GOOD = {"name": "mine", "target": "http://127.0.0.1:1/"}
 WRONG = {"name": "mine", "target": "ftp://127.0.0.1/", "colour": "red"}
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,19 +16,13 @@ import requests
 from ports import free_port
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, environment, eventually, process, running_api
+from tests.stack.product import Api, environment, eventually, process
 from tests.stack.sql import rows, value
 from tests.stack.upstream import WITHHELD, Between, through
 
 TWINS = 50
 KILLS = 4
 DRAFT = {"name": "mine", "target": "http://127.0.0.1:1/"}
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
 
 
 @pytest.fixture
@@ -114,6 +107,54 @@ def test_a_secret_that_is_shown_once_is_shown_again_to_a_repetition(mine: Api):
     first, again = (mine.ask("POST", "/v1/api-keys", json=draft, headers=under("g")) for _ in range(2))
     assert first == again
     assert mine.ask("POST", "/v1/api-keys", json=draft, headers=under("h"))["secret"] != first["secret"]
+
+
+def test_a_repetition_by_who_may_not_any_more_shows_no_secret_again(mine: Api, connection: psycopg.Connection):
+    requests_made = {
+        "/v1/monitors": DRAFT,
+        "/v1/monitors:batch": {"monitors": [DRAFT]},
+        "/v1/channels": {"name": "hook", "url": "http://127.0.0.1:1/"},
+        "/v1/api-keys": {"name": "CI", "scopes": ["read"]},
+    }
+    firsts = {path: mine.ask("POST", path, json=body, headers=under(path)) for path, body in requests_made.items()}
+    org_id = firsts["/v1/monitors"]["org_id"]
+    connection.execute("update memberships set role = 'viewer' where org_id = %s", [org_id])
+    again = {path: mine.send("POST", path, json=body, headers=under(path)) for path, body in requests_made.items()}
+    assert {path: answer.status_code for path, answer in again.items()} == {
+        "/v1/monitors": 201,
+        "/v1/monitors:batch": 403,
+        "/v1/channels": 403,
+        "/v1/api-keys": 403,
+    }
+    assert again["/v1/monitors"].json() == firsts["/v1/monitors"], "what they wrote, as it was then"
+
+
+def test_past_the_api_nothing_but_writes_of_one_document_is_kept(mine: Api, own_supabase: EmbeddedSupabase):
+    def once(function: str, arguments: dict[str, Any], key: str = "past") -> tuple[int, str]:
+        answer = requests.post(
+            f"{own_supabase.url}/rest/v1/rpc/once",
+            headers={"apikey": own_supabase.publishable_key, "Authorization": f"Bearer {mine.token}"},
+            json={"key": key, "fingerprint": "0" * 64, "function": function, "arguments": arguments},
+            timeout=30,
+        )
+        return answer.status_code, answer.json().get("message", "")
+
+    inner = {"key": "x", "fingerprint": "0" * 64, "function": "create_organisation", "arguments": {"name": "x"}}
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("overview", {}),  # reads
+        ("recall_answer", {"key": "x", "fingerprint": "0" * 64}),
+        ("once", inner),
+        ("delete_organisation", {"org_id": str(uuid4())}),  # answers nothing
+        ("set_config", {}),
+        ("create_organisation(null); drop table events; --", {}),
+    ]
+    for function, arguments in refused:
+        assert once(function, arguments) == (404, "not_found"), function
+    name = {"name": "Theirs"}
+    assert once("create_organisation", name | {"name) => 'x', (name": "y"}) == (200, ""), "what it does not take"
+    for key in ("", "x" * 256):
+        assert once("create_organisation", name, key)[0] == 400, key
+    assert once("claim_due", {"region": "x", "max_checks": 1, "lease_seconds": 1})[0] in {403, 404}, "the worker's"
 
 
 def test_a_key_is_forgotten_after_a_day(mine: Api, connection: psycopg.Connection):

@@ -19,7 +19,7 @@ from server.features.monitors.rules import State
 from server.features.overview.rules import share_of
 from server.features.uptime.rules import History, OpenLine, count_uptime, ratios_of
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, running_api
+from tests.stack.product import Api
 from tests.stack.sql import acting_as, make_user, rows, value
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,13 +94,6 @@ class Place:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API over a stack without a worker: nothing changes between two answers."""
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
 
 
 @pytest.fixture

@@ -60,10 +60,11 @@ create view private.told_events with (security_invoker = true) as
 revoke all on private.told_events from public, anon, authenticated;
 
 create function private.event_document(event private.told_events) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'xid', event.xid::text,
     'seq', event.seq,
     'org_id', event.org_id,
@@ -74,7 +75,8 @@ as $$
     'subject_kind', event.subject_kind,
     'subject_id', event.subject_id,
     'after', event.after
-  )
+  );
+end
 $$;
 
 -- What the caller may see of the log after a position, at most `max_events`; without a position nothing but the present

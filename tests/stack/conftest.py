@@ -140,6 +140,20 @@ def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathF
         yield api
 
 
+@pytest.fixture
+def user(own_supabase: EmbeddedSupabase) -> User:
+    """Somebody who has just signed up there."""
+    return sign_up_at(own_supabase)
+
+
+@pytest.fixture
+def owner(quiet_api: Api, user: User) -> Api:
+    """That API as this user, with an organisation of their own."""
+    owner = quiet_api.as_user(user.access_token)
+    owner.ask("POST", "/v1/orgs", json={"name": "Acme"})
+    return owner
+
+
 @pytest.fixture(scope="module")
 def connection(own_supabase: EmbeddedSupabase) -> Iterator[psycopg.Connection]:
     """A superuser's connection to it, each statement a transaction of its own."""

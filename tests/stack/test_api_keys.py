@@ -23,7 +23,6 @@ class Scene:
     owner: Api
     org_id: str
     monitor_id: str
-    other_org_id: str
     other_monitor_id: str
     keys: dict[str, Api]
 
@@ -37,7 +36,7 @@ def scene(quiet_api: Api, own_supabase: EmbeddedSupabase) -> Scene:
         scope: quiet_api.as_user(make_key(owner, scope)["secret"])
         for scope in ("read", "write", "admin", "metrics:write", "pings:write")
     }
-    return Scene(owner, orgs[0], monitors[0], orgs[1], monitors[1], keys)
+    return Scene(owner, orgs[0], monitors[0], monitors[1], keys)
 
 
 def make_key(owner: Api, *scopes: str, **more: object) -> dict[str, str]:

@@ -90,11 +90,6 @@ def is_exact(make: Callable[[int], Ask]) -> bool:
     return True
 
 
-def _ask_often(ask: Ask, passed: list[int], number: int, together: threading.Barrier) -> None:
-    together.wait()
-    passed[number] = sum(ask("somebody") for _ in range(20))
-
-
 def crowd_us(ask: Ask) -> float:
     """Return the CPU per request at 1,000 a second, with a crowd in memory; background threads count too."""
     for number in range(ADDRESSES):

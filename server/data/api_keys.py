@@ -51,14 +51,20 @@ class KeyRing:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._lock = Lock()
 
-    def find(self, secret: str, request_id: str) -> ApiKey:
+    def find(self, secret: str, request_id: str, before_guess: Callable[[], None]) -> ApiKey:
         """Return the key; one upstream call where it was not looked up within the last seconds, else none.
 
-        Requests that come meanwhile wait for that one look-up. Raises Unauthenticated, Unavailable.
+        Requests that come meanwhile wait for that one look-up. `before_guess` is called where the secret was never
+        good here, and may refuse: else each of a million guesses would cost the database a look. Raises
+        Unauthenticated, Unavailable.
         """
         if not _FORM.fullmatch(secret):
             raise Unauthenticated(reason="api_key_form")
-        entry = self._entry(hashlib.sha256(secret.encode()).digest())
+        digest = hashlib.sha256(secret.encode()).digest()
+        met = self._entries.get(digest)
+        if met is None or met.key is None:
+            before_guess()
+        entry = self._entry(digest)
         if self._monotonic() - entry.looked_up_at > REMEMBERED_SECONDS:
             with entry.lock:
                 if self._monotonic() - entry.looked_up_at > REMEMBERED_SECONDS:

@@ -25,8 +25,8 @@ SECURITY_HEADERS = [
 ]
 CONTENT_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 # A line stays below the 4,096 bytes that a pipe takes in one piece, even where JSON spells each letter with six.
-_LONGEST_PATH_NOTED = 500
-_LONGEST_METHOD_NOTED = 20
+LONGEST_PATH_NOTED = 500
+LONGEST_METHOD_NOTED = 20
 _EXPOSED = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID"
 PREFLIGHT = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE"),
@@ -105,8 +105,8 @@ class Envelope:
         if self._access_log.is_on:
             line: dict[str, object] = {
                 "request_id": request_id,
-                "method": method[:_LONGEST_METHOD_NOTED],
-                "path": environ["PATH_INFO"][:_LONGEST_PATH_NOTED],
+                "method": method[:LONGEST_METHOD_NOTED],
+                "path": environ["PATH_INFO"][:LONGEST_PATH_NOTED],
                 "route": route,
                 "status": int(status),
                 "duration_ms": round(seconds * 1000, 2),

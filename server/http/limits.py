@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -19,6 +20,7 @@ from server.settings import Rate
 
 Tier = Literal["ordinary", "write", "costly", "public", "attempts", "connect"]
 ENVIRON_KEY = "tocsin.rate_limit"
+_MOST_SPENT = 10_000  # addresses; when there are more, all are forgotten, and each may try once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Limiter:
         self._add = counters.add
         self._clock = clock
         self._trusted_proxies = trusted_proxies
+        self._spent: dict[str, float] = {}  # addresses that have used up their attempts, and until when
 
     def take(self, tier: Tier, key: str) -> Standing:
         """Count one request of `key` and return how it stands then."""
@@ -84,6 +87,33 @@ class Limiter:
     def admit_address(self, environ: dict[str, Any], tier: Tier | None) -> None:
         """Count one request of a client address that nobody stands behind. Raises RateLimited."""
         self.admit(environ, tier, client_address(environ, self._trusted_proxies))
+
+    def admit_attempt(self, environ: dict[str, Any]) -> None:
+        """Count one request of a client address that failed to say who it is. Raises RateLimited."""
+        address = client_address(environ, self._trusted_proxies)
+        standing = environ[ENVIRON_KEY] = self.take("attempts", address)
+        if standing.remaining <= 0:
+            if len(self._spent) >= _MOST_SPENT:
+                self._spent.clear()
+            self._spent[address] = self._clock() + standing.reset_seconds
+        if standing.remaining < 0:
+            raise refusal(standing)
+
+    def refuse_spent(self, environ: dict[str, Any]) -> None:
+        """Refuse an address that has used up its attempts, as far as this process has seen; counts nothing.
+
+        For what one more attempt would cost others. Raises RateLimited.
+        """
+        address = client_address(environ, self._trusted_proxies)
+        until = self._spent.get(address)
+        if until is None:
+            return
+        policy, seconds = self._policies["attempts"], ceil(until - self._clock())
+        if not 0 < seconds <= policy.window_seconds:  # it has ended, or the clock was set
+            self._spent.pop(address, None)
+            return
+        standing = environ[ENVIRON_KEY] = Standing(policy, -1, seconds)
+        raise refusal(standing)
 
 
 def refusal(standing: Standing) -> RateLimited:

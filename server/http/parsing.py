@@ -21,7 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON_TYPES = frozenset({"application/json"})
 PATCH_TYPES = frozenset({"application/json", "application/merge-patch+json"})  # RFC 7396
 MAX_BODY_BYTES = 1_048_576
-CREDENTIAL_PARAMETERS = frozenset({"access_token", "api_key", "apikey", "key", "token"})  # no route takes such a one
+# No route takes such a one.
+CREDENTIAL_PARAMETERS = frozenset({"access_token", "api_key", "apikey", "authorization", "jwt", "key", "token"})
 _LARGEST_INTEGER = 2**63 - 1
 _DEEPEST = 100  # far below what any Python refuses to recurse into
 

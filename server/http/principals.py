@@ -1,6 +1,7 @@
 """Who asks: a signed-in user by their access token, or an API key."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.data.api_keys import KEY_PREFIX, ApiKey, KeyRing
@@ -21,10 +22,13 @@ class Door:
     keys: KeyRing
     supabase: Supabase
 
-    def identify(self, credential: str, request_id: str) -> Principal:
-        """Return whose it is. Raises Unauthenticated, and for a key Unavailable."""
+    def identify(self, credential: str, request_id: str, before_guess: Callable[[], None]) -> Principal:
+        """Return whose it is. Raises Unauthenticated, for a key Unavailable, and what `before_guess` raises.
+
+        That is called before a key is looked up that may be a mere guess.
+        """
         if credential.startswith(KEY_PREFIX):
-            return self.keys.find(credential, request_id)
+            return self.keys.find(credential, request_id, before_guess)
         return self.verifier.verify(credential, time.time())
 
     def open(self, credential: str, request_id: str, once: Once | None) -> Database:

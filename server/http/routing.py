@@ -6,6 +6,7 @@ time the route's entry in the OpenAPI document and in the tests' inventory. A ro
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from flask import Flask, request
@@ -16,6 +17,7 @@ from server.data.api_keys import ApiKey
 from server.data.auth_api import AuthApi
 from server.data.clients import Database, Supabase
 from server.data.counters import SharedCounters
+from server.data.failures import read_answer
 from server.data.jwks import JwksSnapshot
 from server.data.queries import Once
 from server.egress import Egress
@@ -215,9 +217,9 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
         request_id = environ["tocsin.request_id"]
         try:
             token = bearer_token([environ["HTTP_AUTHORIZATION"]] if "HTTP_AUTHORIZATION" in environ else [])
-            principal = door.identify(token, request_id)
+            principal = door.identify(token, request_id, partial(limits.refuse_spent, environ))
         except Unauthenticated:
-            limits.admit_address(environ, "attempts")
+            limits.admit_attempt(environ)
             raise
         caller = environ["tocsin.principal_id"] = principal_id(principal)
         limits.admit(environ, operation.limit, caller)
@@ -233,7 +235,7 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
         except _AFTER_THE_FIRST_TRY:
             # Perhaps it is the first try itself that stands in the way of its repetition.
             first = call.database.recall()
-            if first is None:
+            if first is None or not _tells_all(operation.answers, first):
                 raise
             reply = one(operation.answers, first, status=operation.status) if operation.answers else nothing()
         return respond(reply, environ, salt)
@@ -283,6 +285,17 @@ def _input_reader(operation: Operation, services: Services) -> Callable[[dict[st
 
 # How a repetition may be refused although its first try was not.
 _AFTER_THE_FIRST_TRY = (NotFound, Forbidden, Conflict, PreconditionFailed)
+
+
+def _tells_all(model: type[BaseModel] | None, first: bytes) -> bool:
+    """Tell whether a first answer, as the database kept it, is all that the route answers with.
+
+    It is not where a secret was added that is shown once: who may not do it any more is not shown that again.
+    """
+    if model is None:
+        return True
+    kept = read_answer(first)
+    return isinstance(kept, dict) and kept.keys() >= model.model_fields.keys()
 
 
 def _read_once(environ: dict[str, Any]) -> Once | None:

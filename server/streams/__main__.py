@@ -17,11 +17,11 @@ import uvloop
 from server.logs import configure_logs
 from server.settings import Settings, SettingsError, load_settings
 from server.streams.app import create_stream_app
+from server.streams.following import HEARTBEAT_SECONDS
 from server.streams.hub import Ending, Hub
 
 log = logging.getLogger("tocsin.streams")
 
-HEARTBEAT_SECONDS: Final = 15.0
 STOP_TIMEOUT_SECONDS: Final = 3
 # A reader who takes nothing for so long is gone, and so is one whose network went away without a word.
 SILENCE_SECONDS: Final = 30

@@ -17,6 +17,13 @@ def header_values(scope: Mapping[str, Any], name: bytes) -> list[str]:
     return [value.decode("latin-1") for given, value in scope["headers"] if given == name]
 
 
+def read_sender(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `limits.client_address` reads of a request, by the names that it has in WSGI."""
+    sender = {"REMOTE_ADDR": scope["client"][0]} if scope.get("client") else {}
+    forwarded_for = header_values(scope, b"x-forwarded-for")
+    return sender | ({"HTTP_X_FORWARDED_FOR": ",".join(forwarded_for)} if forwarded_for else {})
+
+
 def read_query(scope: Mapping[str, Any]) -> StreamQuery:
     """Read the query string. Raises InvalidInput, and MalformedRequest for a token: addresses end up in logs."""
     try:
@@ -25,14 +32,6 @@ def read_query(scope: Mapping[str, Any]) -> StreamQuery:
         raise MalformedRequest("The query string cannot be read.") from None
     refuse_credentials(pairs)
     return parse_query(StreamQuery, pairs)
-
-
-def client_environ(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells a client's address, in the words of WSGI, which the limits know."""
-    environ: dict[str, Any] = {"REMOTE_ADDR": scope["client"][0] if scope.get("client") else ""}
-    if forwarded := header_values(scope, b"x-forwarded-for"):
-        environ["HTTP_X_FORWARDED_FOR"] = ",".join(forwarded)
-    return environ
 
 
 def resume_position(last_event_id: Sequence[str], query: StreamQuery) -> Position | None:

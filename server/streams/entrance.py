@@ -3,8 +3,9 @@
 Whatever kinds of readers there come to be, `identify` and `read_page` are all that knows of them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -21,7 +22,6 @@ from server.features.orgs.rules import Role
 from server.http.limits import Limiter
 from server.http.principals import Door, Principal, principal_id, require_scope
 from server.http.tokens import bearer_token
-from server.streams.asking import client_environ
 from server.streams.hub import FeedPage, Told
 
 POLLED_AT_ONCE: Final = 500
@@ -62,23 +62,22 @@ class Entrance:
         self._limits = limits
         self._in_thread = in_thread
 
-    async def identify(self, authorization: Sequence[str], scope: Mapping[str, Any]) -> Visitor:
-        """Return who the one Authorization header speaks for; `scope` is that of the connection (ASGI).
+    async def identify(self, authorization: Sequence[str], sender: dict[str, str], request_id: str) -> Visitor:
+        """Return who the one Authorization header speaks for; `sender` tells the address (`asking.read_sender`).
 
         Raises Unauthenticated, Forbidden, RateLimited, Unavailable.
         """
-        visitor: Visitor = await self._in_thread(self._identify, authorization, scope)
+        visitor: Visitor = await self._in_thread(self._admit, authorization, dict(sender), request_id)
         return visitor
 
-    def _identify(self, authorization: Sequence[str], scope: Mapping[str, Any]) -> Visitor:
-        client = client_environ(scope)
+    def _admit(self, authorization: Sequence[str], environ: dict[str, Any], request_id: str) -> Visitor:
         try:
             token = bearer_token(authorization)
-            principal = self._door.identify(token, scope["tocsin.request_id"])
+            principal = self._door.identify(token, request_id, partial(self._limits.refuse_spent, environ))
         except Unauthenticated:
-            self._limits.admit_address(client, "attempts")
+            self._limits.admit_attempt(environ)
             raise
-        self._limits.admit(client, "connect", principal_id(principal))
+        self._limits.admit(environ, "connect", principal_id(principal))
         if isinstance(principal, ApiKey):
             require_scope(principal, Scope.READ)
         return Visitor(principal_id(principal), token, _end_of(principal))

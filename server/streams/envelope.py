@@ -8,12 +8,19 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import AppError
-from server.http.envelope import CONTENT_POLICY, PREFLIGHT, SECURITY_HEADERS, cross_origin_headers, request_id_from
+from server.http.envelope import (
+    CONTENT_POLICY,
+    LONGEST_METHOD_NOTED,
+    LONGEST_PATH_NOTED,
+    PREFLIGHT,
+    SECURITY_HEADERS,
+    cross_origin_headers,
+    request_id_from,
+)
 from server.http.problem_document import note_refusal, problem, problem_headers
 from server.logs import AccessLog
 from server.streams.asking import header_values
 
-_LONGEST_PATH_NOTED = 500
 log = logging.getLogger("tocsin.errors")
 
 
@@ -80,13 +87,13 @@ class StreamEnvelope:
             return
         line: dict[str, object] = {
             "request_id": scope["tocsin.request_id"],
-            "method": scope.get("method", "WEBSOCKET")[:20],
-            "path": scope["path"][:_LONGEST_PATH_NOTED],
+            "method": scope.get("method", "WEBSOCKET")[:LONGEST_METHOD_NOTED],
+            "path": scope["path"][:LONGEST_PATH_NOTED],
             "status": status,
             "duration_ms": round(seconds * 1000, 2),
         }
-        if "tocsin.user_id" in scope:
-            line["user_id"] = scope["tocsin.user_id"]
+        if "tocsin.principal_id" in scope:
+            line["principal_id"] = scope["tocsin.principal_id"]
         self._access_log.note(line)
 
 

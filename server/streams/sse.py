@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from server.errors import MethodNotAllowed
-from server.streams.asking import header_values, read_query, resume_position
+from server.streams.asking import header_values, read_query, read_sender, resume_position
 from server.streams.entrance import Entrance
 from server.streams.following import Batch, Stream
 from server.streams.hub import Ending, Hub, Reader
@@ -32,7 +32,9 @@ class SseEndpoint:
             raise MethodNotAllowed
         query = read_query(scope)
         after = resume_position(header_values(scope, b"last-event-id"), query)
-        visitor = await self._entrance.identify(header_values(scope, b"authorization"), scope)
+        visitor = await self._entrance.identify(
+            header_values(scope, b"authorization"), read_sender(scope), scope["tocsin.request_id"]
+        )
         scope["tocsin.principal_id"] = visitor.principal_id
         stream = Stream(self._hub, self._entrance, visitor, query, scope["tocsin.request_id"])
         try:

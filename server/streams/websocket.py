@@ -11,7 +11,7 @@ from server.errors import AppError, Forbidden, Gone, InvalidInput, NotFound, Rat
 from server.features.events.rules import Position
 from server.features.events.schemas import StreamQuery
 from server.http.parsing import parse_query
-from server.streams.asking import header_values, read_query
+from server.streams.asking import header_values, read_query, read_sender
 from server.streams.entrance import Entrance, Visitor
 from server.streams.following import Batch, Stream
 from server.streams.hub import Ending, Hub
@@ -56,10 +56,9 @@ class WebSocketEndpoint:
         if origin and not self._origins.issuperset(origin):
             raise Forbidden("Pages of this origin may not connect.", code="origin_refused")
         await receive()  # the wish to connect
-        authorization = header_values(scope, b"authorization")
         await send({"type": "websocket.accept"})
         try:
-            visitor, after = await self._come_in(authorization, query, receive, scope)
+            visitor, after = await self._come_in(scope, query, receive)
             await self._serve(scope, receive, send, visitor, query, after)
         except TimeoutError:
             await _close(send, _NO_FIRST_MESSAGE, "no_first_message")
@@ -69,12 +68,10 @@ class WebSocketEndpoint:
         except _Left:
             return
 
-    async def _come_in(
-        self, authorization: list[str], query: StreamQuery, receive: Receive, scope: Scope
-    ) -> tuple[Visitor, Position | None]:
+    async def _come_in(self, scope: Scope, query: StreamQuery, receive: Receive) -> tuple[Visitor, Position | None]:
         """Return who comes, from where: by the header, else by the first message."""
-        if authorization:
-            return await self._entrance.identify(authorization, scope), query.position
+        if authorization := header_values(scope, b"authorization"):
+            return await self._identify(authorization, scope), query.position
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
             message = await receive()
         if message["type"] != "websocket.receive":
@@ -83,7 +80,10 @@ class WebSocketEndpoint:
         after = query.position
         if said.get("after") is not None:
             after = parse_query(StreamQuery, {"after": [said["after"]]}).position
-        return await self._entrance.identify([f"Bearer {said['access_token']}"], scope), after
+        return await self._identify([f"Bearer {said['access_token']}"], scope), after
+
+    async def _identify(self, authorization: list[str], scope: Scope) -> Visitor:
+        return await self._entrance.identify(authorization, read_sender(scope), scope["tocsin.request_id"])
 
     async def _serve(
         self,
@@ -118,8 +118,7 @@ class WebSocketEndpoint:
                 if message["type"] != "websocket.receive":
                     stream.reader.end(Ending.LEFT)
                     return
-                credential = f"Bearer {_read_message(message)['access_token']}"
-                visitor = await self._entrance.identify([credential], scope)
+                visitor = await self._identify([f"Bearer {_read_message(message)['access_token']}"], scope)
                 if visitor.principal_id != stream.visitor.principal_id:
                     stream.reader.end(Ending.TOKEN_REFUSED)
                     return

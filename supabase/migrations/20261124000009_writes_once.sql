@@ -6,8 +6,8 @@
 -- another request is refused.
 create table private.idempotent_answers (
   actor_id uuid not null,
-  key text not null,
-  fingerprint text not null,
+  key text not null constraint idempotent_answers_key_length check (char_length(key) between 1 and 255),
+  fingerprint text not null constraint idempotent_answers_fingerprint_form check (fingerprint ~ '^[0-9a-f]{64}$'),
   answer jsonb not null,
   created_at timestamptz not null default now(),
   primary key (actor_id, key)
@@ -48,12 +48,15 @@ $$;
 
 -- Calls a function of `public`, as the caller, and keeps its answer under the caller's key: a repetition is answered
 -- from there and does nothing. Null, by which our functions say that they wrote nothing, is not kept.
--- PT409 idempotency_key_in_use while a twin is at work, PT422 idempotency_key_reused for another request.
+-- Only a function that may write and answers one jsonb is called: what was merely read is nobody's to keep here.
+-- PT409 idempotency_key_in_use while a twin is at work, PT422 idempotency_key_reused for another request, PT404 where
+-- there is no such function.
 create function public.once(key text, fingerprint text, function text, arguments jsonb) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
+  called oid;
   given jsonb;
   named_arguments text;
 begin
@@ -67,6 +70,15 @@ begin
   if given is not null then
     return given;
   end if;
+  select p.oid into called
+  from pg_catalog.pg_proc p
+  where p.pronamespace = 'public'::regnamespace and p.proname = once.function and p.prokind = 'f' and not p.proretset
+    and p.prorettype = 'jsonb'::regtype and p.provolatile = 'v' and p.proname <> 'once'
+  order by p.oid
+  limit 1;
+  if called is null then
+    raise exception 'not_found' using errcode = 'PT404', detail = 'There is no such function to call once.';
+  end if;
   select string_agg(format(
     case
       when t.oid = 'jsonb'::regtype then '%I => $1 -> %L'
@@ -77,7 +89,7 @@ begin
   from pg_catalog.pg_proc p
   cross join lateral unnest(p.proargnames, p.proargtypes::oid[]) as a (name, type)
   join pg_catalog.pg_type t on t.oid = a.type
-  where p.pronamespace = 'public'::regnamespace and p.proname = once.function and arguments ? a.name;
+  where p.oid = called and arguments ? a.name;
   execute format('select public.%I(%s)', once.function, named_arguments) into given using arguments;
   if given is not null then
     perform private.keep_answer(key, fingerprint, given);
@@ -95,9 +107,9 @@ as $$
 $$;
 
 -- Answers with its argument: for what was worked out elsewhere and written nowhere, such as a preview, so that `once`
--- can keep it like any other answer.
+-- can keep it like any other answer. Volatile like a write, since `once` calls nothing else.
 create function public.keep(answer jsonb) returns jsonb
-language sql immutable
+language sql volatile
 set search_path = ''
 as $$
   select answer

@@ -25,8 +25,9 @@ comment on table public.plans is
 comment on column public.plans.retention_days is 'How long raw check results are kept; the history of intervals is kept for ever.';
 alter table public.plans enable row level security;
 revoke all on public.plans from anon, authenticated;
-grant select on public.plans to authenticated;
-create policy "everybody sees what plans there are" on public.plans for select to authenticated using (true);
+grant select on public.plans to authenticated, anon;
+create policy "everybody sees what plans there are" on public.plans
+  for select to authenticated, anon using (true);
 
 -- `unlimited` is what every organisation had before there were plans, and what a new one gets: who runs this for
 -- themselves meets no limit that they have not set.
@@ -39,21 +40,27 @@ alter table public.organisations add column plan text not null default 'unlimite
   constraint organisations_plan_fkey references public.plans (name) on update cascade;
 create index organisations_by_plan on public.organisations (plan);
 
--- How much an organisation has of what its plan counts. Runs as whoever asks: as the owner of the triggers below, who
--- sees everything, or as a member, who sees all of these. A new quota is a column of plans, a line here, a line in
+-- How much an organisation has of what its plan counts; of keys, those that stand and were not rotated: one that was
+-- gives its place to its successor. With its owner's rights, since keys are hidden from most members: it is asked by
+-- triggers, and of organisations that the caller sees. A new quota is a column of plans, a line here, a line in
 -- `organisation_usage`, and a trigger `enforce_quota` on its table.
 create function private.count_used(of_org uuid, quota text) returns integer
-language sql stable
+language sql stable security definer
 set search_path = ''
 as $$
   select case quota
     when 'monitors' then (select count(*) from public.monitors m where m.org_id = of_org)
     when 'members' then (select count(*) from public.memberships m where m.org_id = of_org)
     when 'channels' then (select count(*) from public.channels c where c.org_id = of_org)
+    when 'api_keys' then (
+      select count(*) from public.api_keys k
+      where k.org_id = of_org and k.revoked_at is null and k.replaced_by is null
+        and (k.expires_at is null or k.expires_at > now())
+    )
   end::integer
 $$;
 revoke execute on function private.count_used(uuid, text) from public, anon;
-grant execute on function private.count_used(uuid, text) to authenticated;
+grant execute on function private.count_used(uuid, text) to authenticated, anon;
 
 -- Refuses a statement that adds more rows than an organisation's plan allows: PT403 quota_exceeded, the limit in the
 -- hint. The trigger's argument is the quota's name, which is plans' column. After the rows and not before, because by
@@ -109,6 +116,8 @@ create trigger enforce_quota after insert on public.memberships
   referencing new table as added_rows for each statement execute function private.enforce_quota('members');
 create trigger enforce_quota after insert on public.channels
   referencing new table as added_rows for each statement execute function private.enforce_quota('channels');
+create trigger enforce_quota after insert on public.api_keys
+  referencing new table as added_rows for each statement execute function private.enforce_quota('api_keys');
 
 -- Refuses an interval shorter than the plan allows: PT422 interval_below_plan, with its pointer and the limit in the
 -- hint. One that stood before stays until it is changed. After the row, for the same reason as above.
@@ -151,7 +160,8 @@ as $$
     'quotas', jsonb_build_array(
       jsonb_build_object('name', 'monitors', 'limit', p.monitors, 'used', private.count_used(o.id, 'monitors')),
       jsonb_build_object('name', 'members', 'limit', p.members, 'used', private.count_used(o.id, 'members')),
-      jsonb_build_object('name', 'channels', 'limit', p.channels, 'used', private.count_used(o.id, 'channels'))
+      jsonb_build_object('name', 'channels', 'limit', p.channels, 'used', private.count_used(o.id, 'channels')),
+      jsonb_build_object('name', 'api_keys', 'limit', p.api_keys, 'used', private.count_used(o.id, 'api_keys'))
     ),
     'shortest_interval_seconds', p.shortest_interval_seconds,
     'retention_days', p.retention_days
@@ -162,7 +172,7 @@ as $$
   join public.plans p on p.name = o.plan
 $$;
 revoke execute on function public.organisation_usage(uuid) from public, anon;
-grant execute on function public.organisation_usage(uuid) to authenticated;
+grant execute on function public.organisation_usage(uuid) to authenticated, anon;
 
 -- The longest retention of any plan that an organisation has; null where there is no organisation.
 create function private.longest_retention_days() returns integer

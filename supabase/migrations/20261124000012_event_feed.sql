@@ -52,12 +52,19 @@ as $$
   select private.position_document(h.xid, h.seq) from private.event_horizon h
 $$;
 
--- An event as readers get it: what it was before the change is the audit's alone.
-create function private.event_document(event public.events) returns jsonb
-language sql stable
+-- An event as readers get it: what it was before the change is the audit's alone. A view, since nobody but the audit may
+-- read the whole row; whoever reads it sees what they may see of the table.
+create view private.told_events with (security_invoker = true) as
+  select e.seq, e.xid, e.org_id, e.occurred_at, e.actor_kind, e.actor_id, e.type, e.subject_kind, e.subject_id, e.after
+  from public.events e;
+revoke all on private.told_events from public, anon, authenticated;
+
+create function private.event_document(event private.told_events) returns jsonb
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'xid', event.xid::text,
     'seq', event.seq,
     'org_id', event.org_id,
@@ -68,7 +75,8 @@ as $$
     'subject_kind', event.subject_kind,
     'subject_id', event.subject_id,
     'after', event.after
-  )
+  );
+end
 $$;
 
 -- What the caller may see of the log after a position, at most `max_events`; without a position nothing but the present
@@ -119,7 +127,7 @@ begin
     order by found.xid, found.seq
     limit most + 1
   ) page
-  join public.events e on e.seq = page.seq;
+  join private.told_events e on e.seq = page.seq;
   return jsonb_build_object(
     'events', events,
     'has_more', has_more,
@@ -164,7 +172,7 @@ begin
     order by o.xid, o.seq
     limit most + 1
   ) page
-  join public.events e on e.seq = page.seq;
+  join private.told_events e on e.seq = page.seq;
   return jsonb_build_object(
     'events', events,
     'has_more', has_more,
@@ -222,11 +230,12 @@ end
 $$;
 
 revoke execute on function private.require_position(xid8, bigint, xid8), private.position_document(xid8, bigint),
-  private.event_horizon_document(), private.event_document(public.events),
+  private.event_horizon_document(), private.event_document(private.told_events),
   public.read_events(text, bigint, integer, uuid), public.stream_events(text, bigint, integer),
   public.prune_events(integer, integer) from public, anon, authenticated;
 -- read_events runs as the caller, and so does what it uses.
+grant select on private.told_events to authenticated, anon;
 grant execute on function private.require_position(xid8, bigint, xid8), private.position_document(xid8, bigint),
-  private.event_horizon_document(), private.event_document(public.events),
-  public.read_events(text, bigint, integer, uuid) to authenticated;
+  private.event_horizon_document(), private.event_document(private.told_events),
+  public.read_events(text, bigint, integer, uuid) to authenticated, anon;
 grant execute on function public.stream_events(text, bigint, integer), public.prune_events(integer, integer) to service_role;

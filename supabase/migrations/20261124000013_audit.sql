@@ -3,9 +3,6 @@
 --       from which session, with e-mail addresses, which live in auth.users where no member can look. So it is a function
 --       that knows whom it answers.
 
--- Which sign-in of the user it was; null where unknown, and for the system.
-alter table public.events add column if not exists session_id uuid;
-
 -- Newest first, and between two moments, without a look at the rest of the log.
 create index events_by_time on public.events (org_id, occurred_at desc, seq desc);
 
@@ -62,4 +59,4 @@ $$;
 revoke execute on function public.audit_page(uuid, uuid, text, uuid, text, timestamptz, timestamptz, timestamptz, bigint,
   text, integer) from public, anon;
 grant execute on function public.audit_page(uuid, uuid, text, uuid, text, timestamptz, timestamptz, timestamptz, bigint,
-  text, integer) to authenticated;
+  text, integer) to authenticated, anon;

@@ -17,7 +17,7 @@ as $$
   select 'x' || encode(convert_to(name, 'UTF8'), 'hex')
 $$;
 revoke execute on function private.name_key(text) from public, anon;
-grant execute on function private.name_key(text) to authenticated, service_role;
+grant execute on function private.name_key(text) to authenticated, anon, service_role;
 create index monitors_by_name on public.monitors (org_id, private.name_key(name), id);
 create index channels_by_name on public.channels (org_id, private.name_key(name), id);
 -- The lists in that order read these; they see what their reader may see of the tables. A column that the API is to
@@ -27,7 +27,7 @@ create view public.named_monitors with (security_invoker = true) as
 create view public.named_channels with (security_invoker = true) as
   select c.*, private.name_key(c.name) as name_key from public.channels c;
 revoke all on public.named_monitors, public.named_channels from public, anon, authenticated;
-grant select on public.named_monitors, public.named_channels to authenticated;
+grant select on public.named_monitors, public.named_channels to authenticated, anon;
 
 -- What the overview looks at: what goes on, and not all that ever was.
 create index incidents_going_on on public.incidents (org_id, opened_at, id) where resolved_at is null;
@@ -93,7 +93,7 @@ revoke execute on function public.list_checks(
 ) from public, anon;
 grant execute on function public.list_checks(
   uuid, boolean, timestamptz, uuid, text, timestamptz, timestamptz, integer
-) to authenticated;
+) to authenticated, anon;
 
 -- When each monitor of an organisation was last looked at, and at which interval; nothing where it is none of the
 -- caller's. Asked once for all, where private.last_observation asks for one.
@@ -107,7 +107,7 @@ as $$
   where m.org_id = of_org and of_org = any (array(select private.my_orgs()))
 $$;
 revoke execute on function private.last_observations(uuid) from public, anon;
-grant execute on function private.last_observations(uuid) to authenticated;
+grant execute on function private.last_observations(uuid) to authenticated, anon;
 
 -- Microseconds that an organisation's monitors spent in each state since `from_at`, a pause apart under `paused`: what
 -- server/features/uptime/rules.py counts for one monitor, summed over all. An open line counts as far as somebody
@@ -144,7 +144,7 @@ as $$
   select coalesce(jsonb_object_agg(s.state, s.us), '{}'::jsonb) from spent s
 $$;
 revoke execute on function private.spent_in_states(uuid, timestamptz) from public, anon;
-grant execute on function private.spent_in_states(uuid, timestamptz) to authenticated;
+grant execute on function private.spent_in_states(uuid, timestamptz) to authenticated, anon;
 
 -- What a home screen needs of each of the caller's organisations, or of one: {organisations: [...]}, at most 50, by
 -- name. Runs as the caller, so that row-level security decides; empty where the caller sees no such organisation.
@@ -208,4 +208,4 @@ as $$
   ) o
 $$;
 revoke execute on function public.overview(uuid) from public, anon;
-grant execute on function public.overview(uuid) to authenticated;
+grant execute on function public.overview(uuid) to authenticated, anon;

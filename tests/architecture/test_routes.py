@@ -213,6 +213,10 @@ def test_a_read_costs_one_call_and_a_write_at_most_two():
     assert [route for route in calls if route not in closed and calls[route]] == [("GET", "/readyz")]
 
 
+def test_no_post_takes_a_query_for_an_idempotency_key_knows_of_none():
+    assert [operation.name for operation in OPERATIONS if operation.method == "POST" and operation.query] == []
+
+
 @pytest.mark.parametrize(("method", "what", "body"), [("DELETE", "", None), ("POST", "/transfer", {"user_id": ORG_ID})])
 def test_what_cannot_be_undone_asks_auth_first(client, upstream, signed_in, method, what, body):
     with responses.RequestsMock() as auth:

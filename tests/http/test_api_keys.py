@@ -10,7 +10,7 @@ import pytest
 from server.app import all_operations
 from server.data.api_keys import MAX_REMEMBERED, REMEMBERED_SECONDS, ApiKey, KeyRing
 from server.data.clients import Supabase
-from server.errors import Unauthenticated, Unavailable
+from server.errors import RateLimited, Unauthenticated, Unavailable
 from server.features.keys.routes import spell_secret
 from server.features.keys.rules import Scope, may, role_of
 from server.features.orgs.rules import Role
@@ -29,6 +29,14 @@ class Clock:
         return self.seconds
 
 
+def let_guess() -> None:
+    """Let anybody guess keys."""
+
+
+def let_nobody_guess() -> None:
+    raise RateLimited
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -41,7 +49,7 @@ def ring(upstream: FakeUpstream, clock: Clock) -> KeyRing:
 
 def test_a_key_is_looked_up_once_in_a_few_seconds(ring: KeyRing, upstream: FakeUpstream, clock: Clock):
     upstream.answer({**KNOWN, "expires_at": "2026-12-01T00:00:00.000000Z"})
-    found = [ring.find(SECRET, "r") for _ in range(3)]
+    found = [ring.find(SECRET, "r", let_guess) for _ in range(3)]
     assert found[0] == ApiKey(str(MONITOR["id"]), UUID(ORG_ID), frozenset({"read"}), datetime(2026, 12, 1, tzinfo=UTC))
     assert found[0] is found[1] is found[2]
     (asked,) = upstream.requests
@@ -51,29 +59,29 @@ def test_a_key_is_looked_up_once_in_a_few_seconds(ring: KeyRing, upstream: FakeU
 
 def test_a_revoked_key_is_refused_within_five_seconds(ring: KeyRing, upstream: FakeUpstream, clock: Clock):
     upstream.answer(KNOWN)
-    ring.find(SECRET, "r")
+    ring.find(SECRET, "r", let_guess)
     clock.seconds += REMEMBERED_SECONDS + 0.1
     assert REMEMBERED_SECONDS + 0.1 < 5
     upstream.answer(b"null")
     with pytest.raises(Unauthenticated):
-        ring.find(SECRET, "r")
+        ring.find(SECRET, "r", let_guess)
     with pytest.raises(Unauthenticated):
-        ring.find(SECRET, "r")
+        ring.find(SECRET, "r", let_guess)
     assert len(upstream.requests) == 2, "that it is no key is remembered too"
 
 
 def test_what_cannot_be_looked_up_is_not_remembered(ring: KeyRing, upstream: FakeUpstream):
     upstream.fail(Unavailable())
     with pytest.raises(Unavailable):
-        ring.find(SECRET, "r")
+        ring.find(SECRET, "r", let_guess)
     upstream.answer(KNOWN)
-    assert ring.find(SECRET, "r").scopes == {"read"}
+    assert ring.find(SECRET, "r", let_guess).scopes == {"read"}
 
 
 @pytest.mark.parametrize("secret", ["tocsin_", "tocsin_ABCDEFGH_short", SECRET + "x", SECRET.replace("_", "-", 1), "x"])
 def test_what_has_not_the_form_of_a_key_is_never_looked_up(ring: KeyRing, upstream: FakeUpstream, secret: str):
     with pytest.raises(Unauthenticated):
-        ring.find(secret, "r")
+        ring.find(secret, "r", let_guess)
     assert upstream.requests == []
 
 
@@ -83,18 +91,39 @@ def test_a_crowd_waits_for_one_look_up(ring: KeyRing, upstream: FakeUpstream):
 
     def find(_: int) -> ApiKey:
         gate.wait()
-        return ring.find(SECRET, "r")
+        return ring.find(SECRET, "r", let_guess)
 
     with ThreadPoolExecutor(16) as crowd:
         assert len({id(key) for key in crowd.map(find, range(16))}) == 1
     assert len(upstream.requests) == 1
 
 
+def test_who_may_not_guess_any_more_costs_no_look_up_and_a_key_that_was_good_here_is_no_guess(
+    ring: KeyRing, upstream: FakeUpstream, clock: Clock
+):
+    with pytest.raises(RateLimited):
+        ring.find(SECRET, "r", let_nobody_guess)
+    assert upstream.requests == []
+    for _ in range(2):
+        upstream.answer(KNOWN)
+        ring.find(SECRET, "r", let_guess)
+        ring.find(SECRET, "r", let_nobody_guess)
+        clock.seconds += REMEMBERED_SECONDS + 0.1
+    upstream.answer(KNOWN)
+    assert ring.find(SECRET, "r", let_nobody_guess).scopes == {"read"}, "it is looked up again"
+    clock.seconds += REMEMBERED_SECONDS + 0.1
+    upstream.answer(b"null")
+    with pytest.raises(Unauthenticated):
+        ring.find(SECRET, "r", let_nobody_guess)
+    with pytest.raises(RateLimited):
+        ring.find(SECRET, "r", let_nobody_guess)
+
+
 def test_the_ring_stays_small_whoever_guesses(ring: KeyRing, upstream: FakeUpstream):
     for number in range(MAX_REMEMBERED + 50):
         upstream.answer(b"null")
         with pytest.raises(Unauthenticated):
-            ring.find(spell_secret(number.to_bytes(32, "big")), "r")
+            ring.find(spell_secret(number.to_bytes(32, "big")), "r", let_guess)
     assert len(ring._entries) == MAX_REMEMBERED
 
 

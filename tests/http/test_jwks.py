@@ -475,7 +475,6 @@ def test_a_malformed_document_is_a_failure(document: bytes) -> None:
 
 
 PRIVATE = b64(OLD.private.private_numbers().private_value.to_bytes(32, "big"))  # type: ignore[union-attr]
-P384 = json.loads(jwks(OLD))["keys"][0] | {"crv": "P-384"}
 IGNORED: list[tuple[str, Any]] = [
     ("not an object", "old"),
     ("nothing in it", {}),

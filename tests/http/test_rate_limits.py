@@ -12,6 +12,7 @@ import pytest
 
 from server.app import all_operations
 from server.data.counters import Counters, MemoryCounters, SharedCounters
+from server.features.keys.routes import spell_secret
 from server.http.limits import Limiter, Standing, Tier, client_address
 from server.http.parsing import CREDENTIAL_PARAMETERS
 from server.settings import RATE_LIMITS, Rate
@@ -257,6 +258,23 @@ def test_a_flood_of_bad_tokens_is_429_and_the_neighbours_good_ones_still_count(l
     assert bad == [401, 401, 401, 429, 429]
     assert api.client.get("/v1/monitors").json["policy"] == "attempts"
     assert api.client.get("/v1/monitors", headers=signed_in).status_code == 200
+
+
+def test_a_flood_of_guessed_keys_costs_the_database_no_more_than_the_attempts(limited, signed_in):
+    api = limited("attempts=3/minute")
+
+    def guess(number: int):
+        guessed = spell_secret(number.to_bytes(32, "big"))
+        return api.client.get("/v1/monitors", headers={"Authorization": f"Bearer {guessed}"}).status_code
+
+    for _ in range(3):
+        api.upstream.answer(b"null")
+    assert [guess(number) for number in range(9)] == [401] * 3 + [429] * 6
+    assert len(api.upstream.requests) == 3
+    assert api.client.get("/v1/monitors", headers=signed_in).status_code == 200, "no guess"
+    api.clock.now += 60
+    api.upstream.answer(b"null")
+    assert guess(9) == 401, "until the window ends"
 
 
 def test_forwarded_for_is_believed_only_as_far_as_our_own_proxies_wrote_it(limited):

@@ -134,6 +134,27 @@ def own_supabase(postgres_server: str, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
+def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API over a stack without a worker: nothing changes between two answers."""
+    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
+        yield api
+
+
+@pytest.fixture
+def user(own_supabase: EmbeddedSupabase) -> User:
+    """Somebody who has just signed up there."""
+    return sign_up_at(own_supabase)
+
+
+@pytest.fixture
+def owner(quiet_api: Api, user: User) -> Api:
+    """That API as this user, with an organisation of their own."""
+    owner = quiet_api.as_user(user.access_token)
+    owner.ask("POST", "/v1/orgs", json={"name": "Acme"})
+    return owner
+
+
+@pytest.fixture(scope="module")
 def connection(own_supabase: EmbeddedSupabase) -> Iterator[psycopg.Connection]:
     """A superuser's connection to it, each statement a transaction of its own."""
     assert own_supabase.database_url is not None, "the stack stands on a real Postgres"

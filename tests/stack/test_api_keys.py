@@ -1,6 +1,6 @@
 """API keys against the real stack: what one sees and may is what a member of its rank sees and may, and no more."""
 
-from collections.abc import Iterator
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, eventually, running_api
+from tests.stack.product import Api, eventually
 from tests.stack.sql import rows, value
 
 DRAFT = {"name": "mine", "target": "http://127.0.0.1:1/"}
@@ -23,15 +23,8 @@ class Scene:
     owner: Api
     org_id: str
     monitor_id: str
-    other_org_id: str
     other_monitor_id: str
     keys: dict[str, Api]
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def scene(quiet_api: Api, own_supabase: EmbeddedSupabase) -> Scene:
         scope: quiet_api.as_user(make_key(owner, scope)["secret"])
         for scope in ("read", "write", "admin", "metrics:write", "pings:write")
     }
-    return Scene(owner, orgs[0], monitors[0], orgs[1], monitors[1], keys)
+    return Scene(owner, orgs[0], monitors[0], monitors[1], keys)
 
 
 def make_key(owner: Api, *scopes: str, **more: object) -> dict[str, str]:
@@ -207,3 +200,35 @@ def test_a_plan_limits_keys_and_a_rotation_takes_no_further_place(
     make_key(owner, "read")
     (used,) = [each for each in owner.ask("GET", "/v1/usage")["quotas"] if each["name"] == "api_keys"]
     assert used == {"name": "api_keys", "limit": 2, "used": 2}
+
+
+def test_a_key_is_not_rotated_on_while_the_one_before_it_lives(
+    scene: Scene, own_supabase: EmbeddedSupabase, connection: psycopg.Connection
+):
+    first = make_key(scene.owner, "read")
+    second = scene.owner.ask("POST", f"/v1/api-keys/{first['id']}/rotate", json={"overlap_seconds": 3600})
+    early = scene.owner.send("POST", f"/v1/api-keys/{second['id']}/rotate", json={})
+    assert (early.status_code, early.json()["code"]) == (409, "rotation_running"), "or a quota of 2 is any number"
+    scene.owner.ask("DELETE", f"/v1/api-keys/{first['id']}")
+    third = scene.owner.ask("POST", f"/v1/api-keys/{second['id']}/rotate", json={"overlap_seconds": 0})
+    scene.owner.ask("POST", f"/v1/api-keys/{third['id']}/rotate", json={})
+
+
+@pytest.mark.parametrize("overlap_seconds", [-1, 604_801, 2_147_483_647])
+def test_past_the_api_a_rotated_key_lives_no_longer_either(
+    scene: Scene, own_supabase: EmbeddedSupabase, overlap_seconds: int
+):
+    made = make_key(scene.owner, "read")
+    answer = requests.post(
+        f"{own_supabase.url}/rest/v1/rpc/rotate_api_key",
+        headers={"apikey": own_supabase.publishable_key, "Authorization": f"Bearer {scene.owner.token}"},
+        json={
+            "key_id": made["id"],
+            "prefix": "tocsin_ABCDEFGH",
+            "secret_hash": hashlib.sha256(str(overlap_seconds).encode()).hexdigest(),
+            "overlap_seconds": overlap_seconds,
+        },
+        timeout=30,
+    )
+    assert (answer.status_code, answer.json()["message"]) == (422, "overlap_out_of_range")
+    assert scene.owner.ask("GET", f"/v1/api-keys/{made['id']}")["expires_at"] is None

@@ -46,18 +46,6 @@ def quiet_api(pid_and_api: tuple[int, Api]) -> Api:
     return pid_and_api[1]
 
 
-@pytest.fixture
-def user(own_supabase: EmbeddedSupabase) -> User:
-    return sign_up_at(own_supabase)
-
-
-@pytest.fixture
-def owner(quiet_api: Api, user: User) -> Api:
-    owner = quiet_api.as_user(user.access_token)
-    owner.ask("POST", "/v1/orgs", json={"name": "Acme"})
-    return owner
-
-
 def org_of(owner: Api) -> str:
     found: str = owner.ask("GET", "/v1/orgs")["data"][0]["id"]
     return found

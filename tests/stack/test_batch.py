@@ -1,53 +1,35 @@
 """Many monitors in one request: all or none, or each by itself."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, running_api
+from tests.stack.product import Api
 
 GOOD = {"name": "mine", "target": "http://127.0.0.1:1/"}
 WRONG = {"name": "mine", "target": "ftp://127.0.0.1/", "colour": "red"}
 
 
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
-
-
-@pytest.fixture
-def mine(quiet_api: Api, own_supabase: EmbeddedSupabase) -> Api:
-    mine = quiet_api.as_user(sign_up_at(own_supabase).access_token)
-    mine.ask("POST", "/v1/orgs", json={"name": "Acme"})
-    return mine
-
-
-def test_five_hundred_at_once_come_back_in_their_order(mine: Api):
+def test_five_hundred_at_once_come_back_in_their_order(owner: Api):
     drafts = [GOOD | {"name": f"monitor {number}", "paused": True} for number in range(500)]
-    outcome = mine.ask("POST", "/v1/monitors:batch", json={"monitors": drafts})
+    outcome = owner.ask("POST", "/v1/monitors:batch", json={"monitors": drafts})
     assert (outcome["created"], outcome["refused"]) == (500, 0)
     assert [result["monitor"]["name"] for result in outcome["results"]] == [draft["name"] for draft in drafts]
-    one = mine.ask("GET", f"/v1/monitors/{outcome['results'][7]['monitor']['id']}")
+    one = owner.ask("GET", f"/v1/monitors/{outcome['results'][7]['monitor']['id']}")
     assert one == outcome["results"][7]["monitor"]
-    many = mine.send("POST", "/v1/monitors:batch", json={"monitors": [*drafts, GOOD]})
+    many = owner.send("POST", "/v1/monitors:batch", json={"monitors": [*drafts, GOOD]})
     assert (many.status_code, many.json()["errors"][0]["pointer"]) == (422, "/monitors")
 
 
-def test_all_or_none_names_every_fault_of_every_draft_and_writes_nothing(mine: Api):
-    refused = mine.send(
+def test_all_or_none_names_every_fault_of_every_draft_and_writes_nothing(owner: Api):
+    refused = owner.send(
         "POST", "/v1/monitors:batch", json={"monitors": [GOOD, WRONG, GOOD | {"timeout_seconds": 61}, 7]}
     )
     assert refused.status_code == 422
     pointers = {fault["pointer"] for fault in refused.json()["errors"]}
     assert pointers == {"/monitors/1/target", "/monitors/1/colour", "/monitors/2/timeout_seconds", "/monitors/3"}
-    assert mine.ask("GET", "/v1/monitors")["data"] == []
+    assert owner.ask("GET", "/v1/monitors")["data"] == []
 
 
-def test_each_by_itself_creates_what_can_be_and_says_why_the_rest_was_not(mine: Api):
+def test_each_by_itself_creates_what_can_be_and_says_why_the_rest_was_not(owner: Api):
     body = {"monitors": [WRONG, GOOD, GOOD | {"interval_seconds": 10, "timeout_seconds": 20}], "each_by_itself": True}
-    outcome = mine.ask("POST", "/v1/monitors:batch", json=body)
+    outcome = owner.ask("POST", "/v1/monitors:batch", json=body)
     assert (outcome["created"], outcome["refused"]) == (1, 2)
     assert [result["index"] for result in outcome["results"]] == [0, 1, 2]
     assert outcome["results"][1]["monitor"]["name"] == "mine"
@@ -55,11 +37,11 @@ def test_each_by_itself_creates_what_can_be_and_says_why_the_rest_was_not(mine: 
         refused = outcome["results"][index]["refused"]
         assert (refused["status"], refused["code"]) == (422, "invalid_input")
         assert pointer in {fault["pointer"] for fault in refused["errors"]}
-    assert len(mine.ask("GET", "/v1/monitors")["data"]) == 1
+    assert len(owner.ask("GET", "/v1/monitors")["data"]) == 1
 
 
-def test_a_batch_that_is_sent_again_makes_nothing_twice(mine: Api):
+def test_a_batch_that_is_sent_again_makes_nothing_twice(owner: Api):
     body, key = {"monitors": [GOOD, GOOD]}, {"Idempotency-Key": "batch"}
-    first, again = (mine.ask("POST", "/v1/monitors:batch", json=body, headers=key) for _ in range(2))
+    first, again = (owner.ask("POST", "/v1/monitors:batch", json=body, headers=key) for _ in range(2))
     assert first == again
-    assert len(mine.ask("GET", "/v1/monitors")["data"]) == 2
+    assert len(owner.ask("GET", "/v1/monitors")["data"]) == 2

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ import requests
 from ports import free_port
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, Target, environment, eventually, process, running_api
+from tests.stack.product import Api, Target, environment, eventually, process
 from tests.stack.sql import rows, value
 from tests.stack.upstream import WITHHELD, Between, through
 
@@ -26,29 +25,15 @@ KILLS = 4
 DRAFT = {"name": "mine", "target": "http://127.0.0.1:1/"}
 
 
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
-
-
-@pytest.fixture
-def mine(quiet_api: Api, own_supabase: EmbeddedSupabase) -> Api:
-    """Somebody with one organisation."""
-    mine = quiet_api.as_user(sign_up_at(own_supabase).access_token)
-    mine.ask("POST", "/v1/orgs", json={"name": "Acme"})
-    return mine
-
-
 def under(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-def test_a_repetition_gets_the_first_answer_whatever_became_of_the_thing(mine: Api):
-    first = mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("a"))
+def test_a_repetition_gets_the_first_answer_whatever_became_of_the_thing(owner: Api):
+    first = owner.send("POST", "/v1/monitors", json=DRAFT, headers=under("a"))
     assert first.status_code == 201, first.text
-    mine.ask("PATCH", f"/v1/monitors/{first.json()['id']}", json={"name": "renamed since"})
-    again = mine.send(
+    owner.ask("PATCH", f"/v1/monitors/{first.json()['id']}", json={"name": "renamed since"})
+    again = owner.send(
         "POST",
         "/v1/monitors",
         data='{"target":"http://127.0.0.1:1/",  "name":"mine"}',
@@ -56,40 +41,40 @@ def test_a_repetition_gets_the_first_answer_whatever_became_of_the_thing(mine: A
     )
     assert (again.status_code, again.json()) == (201, first.json()), "the same body, however it is spelled"
     assert again.headers["Location"] == first.headers["Location"]
-    mine.ask("DELETE", f"/v1/monitors/{first.json()['id']}")
-    assert mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("a")).json() == first.json()
-    assert mine.ask("GET", "/v1/monitors")["data"] == []
+    owner.ask("DELETE", f"/v1/monitors/{first.json()['id']}")
+    assert owner.send("POST", "/v1/monitors", json=DRAFT, headers=under("a")).json() == first.json()
+    assert owner.ask("GET", "/v1/monitors")["data"] == []
 
 
-def test_another_request_under_the_same_key_is_refused(mine: Api):
-    mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("b"))
+def test_another_request_under_the_same_key_is_refused(owner: Api):
+    owner.ask("POST", "/v1/monitors", json=DRAFT, headers=under("b"))
     for path, body in [
         ("/v1/monitors", DRAFT | {"name": "other"}),
         ("/v1/monitors", DRAFT | {"paused": True}),
         ("/v1/channels", {"name": "mine", "url": "http://127.0.0.1:1/"}),
     ]:
-        refused = mine.send("POST", path, json=body, headers=under("b"))
+        refused = owner.send("POST", path, json=body, headers=under("b"))
         assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
-    assert len(mine.ask("GET", "/v1/monitors")["data"]) == 1
+    assert len(owner.ask("GET", "/v1/monitors")["data"]) == 1
 
 
-def test_everybody_has_keys_of_their_own(mine: Api, quiet_api: Api, own_supabase: EmbeddedSupabase):
-    first = mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("c"))
+def test_everybody_has_keys_of_their_own(owner: Api, quiet_api: Api, own_supabase: EmbeddedSupabase):
+    first = owner.ask("POST", "/v1/monitors", json=DRAFT, headers=under("c"))
     stranger = quiet_api.as_user(sign_up_at(own_supabase).access_token)
     stranger.ask("POST", "/v1/orgs", json={"name": "Theirs"})
     theirs = stranger.ask("POST", "/v1/monitors", json=DRAFT, headers=under("c"))
     assert theirs["id"] != first["id"]
 
 
-def test_what_was_refused_is_judged_anew(mine: Api):
-    wrong = mine.send("POST", "/v1/monitors", json=DRAFT | {"interval_seconds": 1}, headers=under("d"))
+def test_what_was_refused_is_judged_anew(owner: Api):
+    wrong = owner.send("POST", "/v1/monitors", json=DRAFT | {"interval_seconds": 1}, headers=under("d"))
     assert wrong.status_code == 422
-    assert mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("d")).status_code == 201
+    assert owner.send("POST", "/v1/monitors", json=DRAFT, headers=under("d")).status_code == 201
 
 
-def test_a_repetition_is_answered_where_the_first_try_stands_in_its_own_way(mine: Api, connection: psycopg.Connection):
-    org = mine.ask("GET", "/v1/orgs")["data"][0]["id"]
-    monitor = mine.ask("POST", "/v1/monitors", json=DRAFT)
+def test_a_repetition_is_answered_where_the_first_try_stands_in_its_own_way(owner: Api, connection: psycopg.Connection):
+    org = owner.ask("GET", "/v1/orgs")["data"][0]["id"]
+    monitor = owner.ask("POST", "/v1/monitors", json=DRAFT)
     incident = value(
         connection,
         "insert into incidents (org_id, monitor_id, cause, summary, evidence, started_at)"
@@ -97,42 +82,90 @@ def test_a_repetition_is_answered_where_the_first_try_stands_in_its_own_way(mine
         [org, monitor["id"]],
     )
     path = f"/v1/incidents/{incident}/acknowledge"
-    first = mine.ask("POST", path, headers=under("e"))
-    mine.ask("POST", f"/v1/incidents/{incident}/resolve")
-    assert mine.send("POST", path).json()["code"] == "incident_resolved", "without the key it is a request of its own"
-    assert mine.ask("POST", path, headers=under("e")) == first
-    mine.ask("DELETE", f"/v1/monitors/{monitor['id']}")
-    assert mine.ask("POST", path, headers=under("e")) == first, "even when nothing of it is left"
+    first = owner.ask("POST", path, headers=under("e"))
+    owner.ask("POST", f"/v1/incidents/{incident}/resolve")
+    assert owner.send("POST", path).json()["code"] == "incident_resolved", "without the key it is a request of its own"
+    assert owner.ask("POST", path, headers=under("e")) == first
+    owner.ask("DELETE", f"/v1/monitors/{monitor['id']}")
+    assert owner.ask("POST", path, headers=under("e")) == first, "even when nothing of it is left"
 
 
-def test_a_secret_that_is_shown_once_is_shown_again_to_a_repetition(mine: Api):
+def test_a_secret_that_is_shown_once_is_shown_again_to_a_repetition(owner: Api):
     body = {"name": "hook", "url": "http://127.0.0.1:1/"}
-    first, again = (mine.ask("POST", "/v1/channels", json=body, headers=under("f")) for _ in range(2))
+    first, again = (owner.ask("POST", "/v1/channels", json=body, headers=under("f")) for _ in range(2))
     assert first == again
-    assert mine.ask("POST", "/v1/channels", json=body)["secret"] != first["secret"]
+    assert owner.ask("POST", "/v1/channels", json=body)["secret"] != first["secret"]
     draft = {"name": "CI", "scopes": ["read"]}
-    first, again = (mine.ask("POST", "/v1/api-keys", json=draft, headers=under("g")) for _ in range(2))
+    first, again = (owner.ask("POST", "/v1/api-keys", json=draft, headers=under("g")) for _ in range(2))
     assert first == again
-    assert mine.ask("POST", "/v1/api-keys", json=draft, headers=under("h"))["secret"] != first["secret"]
+    assert owner.ask("POST", "/v1/api-keys", json=draft, headers=under("h"))["secret"] != first["secret"]
 
 
-def test_a_preview_that_is_sent_again_does_not_look_again(mine: Api, target: Target):
+def test_a_preview_that_is_sent_again_does_not_look_again(owner: Api, target: Target):
     body = {"target": target.url, "timeout_seconds": 1}
-    first = mine.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview"))
+    first = owner.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview"))
     target.stop()
     assert first["outcome"] == "up"
-    assert mine.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview")) == first
-    assert mine.ask("POST", "/v1/monitors/preview", json=body)["outcome"] == "down"
-    other = mine.send("POST", "/v1/monitors/preview", json={**body, "max_redirects": 0}, headers=under("preview"))
+    assert owner.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview")) == first
+    assert owner.ask("POST", "/v1/monitors/preview", json=body)["outcome"] == "down"
+    other = owner.send("POST", "/v1/monitors/preview", json={**body, "max_redirects": 0}, headers=under("preview"))
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-def test_a_key_is_forgotten_after_a_day(mine: Api, connection: psycopg.Connection):
-    first = mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("i"))
+def test_a_repetition_by_who_may_not_any_more_shows_no_secret_again(owner: Api, connection: psycopg.Connection):
+    requests_made = {
+        "/v1/monitors": DRAFT,
+        "/v1/monitors:batch": {"monitors": [DRAFT]},
+        "/v1/channels": {"name": "hook", "url": "http://127.0.0.1:1/"},
+        "/v1/api-keys": {"name": "CI", "scopes": ["read"]},
+    }
+    firsts = {path: owner.ask("POST", path, json=body, headers=under(path)) for path, body in requests_made.items()}
+    org_id = firsts["/v1/monitors"]["org_id"]
+    connection.execute("update memberships set role = 'viewer' where org_id = %s", [org_id])
+    again = {path: owner.send("POST", path, json=body, headers=under(path)) for path, body in requests_made.items()}
+    assert {path: answer.status_code for path, answer in again.items()} == {
+        "/v1/monitors": 201,
+        "/v1/monitors:batch": 403,
+        "/v1/channels": 403,
+        "/v1/api-keys": 403,
+    }
+    assert again["/v1/monitors"].json() == firsts["/v1/monitors"], "what they wrote, as it was then"
+
+
+def test_past_the_api_nothing_but_writes_of_one_document_is_kept(owner: Api, own_supabase: EmbeddedSupabase):
+    def once(function: str, arguments: dict[str, Any], key: str = "past") -> tuple[int, str]:
+        answer = requests.post(
+            f"{own_supabase.url}/rest/v1/rpc/once",
+            headers={"apikey": own_supabase.publishable_key, "Authorization": f"Bearer {owner.token}"},
+            json={"key": key, "fingerprint": "0" * 64, "function": function, "arguments": arguments},
+            timeout=30,
+        )
+        return answer.status_code, answer.json().get("message", "")
+
+    inner = {"key": "x", "fingerprint": "0" * 64, "function": "create_organisation", "arguments": {"name": "x"}}
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("overview", {}),  # reads
+        ("recall_answer", {"key": "x", "fingerprint": "0" * 64}),
+        ("once", inner),
+        ("delete_organisation", {"org_id": str(uuid4())}),  # answers nothing
+        ("set_config", {}),
+        ("create_organisation(null); drop table events; --", {}),
+    ]
+    for function, arguments in refused:
+        assert once(function, arguments) == (404, "not_found"), function
+    name = {"name": "Theirs"}
+    assert once("create_organisation", name | {"name) => 'x', (name": "y"}) == (200, ""), "what it does not take"
+    for key in ("", "x" * 256):
+        assert once("create_organisation", name, key)[0] == 400, key
+    assert once("claim_due", {"region": "x", "max_checks": 1, "lease_seconds": 1}, "worker")[0] == 403, "not theirs"
+
+
+def test_a_key_is_forgotten_after_a_day(owner: Api, connection: psycopg.Connection):
+    first = owner.ask("POST", "/v1/monitors", json=DRAFT, headers=under("i"))
     connection.execute(
         "update private.idempotent_answers set created_at = created_at - interval '24 hours' where key = 'i'"
     )
-    second = mine.ask("POST", "/v1/monitors", json=DRAFT, headers=under("i"))
+    second = owner.ask("POST", "/v1/monitors", json=DRAFT, headers=under("i"))
     assert second["id"] != first["id"]
     connection.execute(
         "update private.idempotent_answers set created_at = created_at - interval '24 hours' where key = 'i'"
@@ -141,25 +174,25 @@ def test_a_key_is_forgotten_after_a_day(mine: Api, connection: psycopg.Connectio
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é".encode().decode("latin-1")])
-def test_a_key_that_cannot_be_used_is_named(mine: Api, key: str):
-    refused = mine.send("POST", "/v1/monitors", json=DRAFT, headers=under(key))
+def test_a_key_that_cannot_be_used_is_named(owner: Api, key: str):
+    refused = owner.send("POST", "/v1/monitors", json=DRAFT, headers=under(key))
     assert refused.status_code == 400, refused.text
     assert refused.json()["errors"][0]["pointer"] == "Idempotency-Key"
 
 
-def test_fifty_twins_at_once_make_one(mine: Api):
+def test_fifty_twins_at_once_make_one(owner: Api):
     gate = threading.Barrier(TWINS)
 
     def send(_: int) -> requests.Response:
         gate.wait()
-        return mine.send("POST", "/v1/monitors", json=DRAFT, headers=under("twins"))
+        return owner.send("POST", "/v1/monitors", json=DRAFT, headers=under("twins"))
 
     with ThreadPoolExecutor(TWINS) as crowd:
         answers = list(crowd.map(send, range(TWINS)))
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"idempotency_key_in_use"}
     assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
-    assert len(mine.ask("GET", "/v1/monitors")["data"]) == 1
+    assert len(owner.ask("GET", "/v1/monitors")["data"]) == 1
 
 
 def test_a_write_whose_answer_was_lost_to_kill_nine_is_not_made_again(
@@ -169,10 +202,10 @@ def test_a_write_whose_answer_was_lost_to_kill_nine_is_not_made_again(
     token = sign_up_at(own_supabase).access_token
     try:
         with Mortal(through(between, own_supabase), tmp_path) as api:
-            mine = api.client.as_user(token)
+            owner = api.client.as_user(token)
             between.become(WITHHELD)
             with ThreadPoolExecutor(1) as other:
-                lost = other.submit(mine.send, "POST", "/v1/orgs", json={"name": "Once"}, headers=key)
+                lost = other.submit(owner.send, "POST", "/v1/orgs", json={"name": "Once"}, headers=key)
                 eventually(lambda: between.waiting, "the write does not reach the database")
                 assert value(connection, "select count(*) from organisations where name = 'Once'") == 1
                 api.die()
@@ -180,7 +213,7 @@ def test_a_write_whose_answer_was_lost_to_kill_nine_is_not_made_again(
                     lost.result()
             between.become(None)
             api.live()
-            again = mine.ask("POST", "/v1/orgs", json={"name": "Once"}, headers=key)
+            again = owner.ask("POST", "/v1/orgs", json={"name": "Once"}, headers=key)
         assert rows(connection, "select id::text from organisations where name = 'Once'") == [(again["id"],)]
     finally:
         between.close()
@@ -192,11 +225,11 @@ def test_fifty_twins_make_one_while_the_api_is_killed(
     token, key = sign_up_at(own_supabase).access_token, under(str(uuid4()))
     body = {"name": "Twins"}
 
-    def insist(mine: Api) -> dict[str, Any]:
+    def insist(owner: Api) -> dict[str, Any]:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                answer = mine.send("POST", "/v1/orgs", json=body, headers=key)
+                answer = owner.send("POST", "/v1/orgs", json=body, headers=key)
             except requests.ConnectionError:
                 continue
             if answer.status_code == 201:
@@ -206,9 +239,9 @@ def test_fifty_twins_make_one_while_the_api_is_killed(
         raise AssertionError("no answer in a minute")
 
     with Mortal(own_supabase, tmp_path) as api, ThreadPoolExecutor(TWINS) as crowd:
-        mine = api.client.as_user(token)
+        owner = api.client.as_user(token)
         api.die()
-        twins = [crowd.submit(insist, mine) for _ in range(TWINS)]
+        twins = [crowd.submit(insist, owner) for _ in range(TWINS)]
         for number in range(KILLS):
             api.live()
             time.sleep(0.05 * number)

@@ -5,7 +5,7 @@ The routes come from the inventory (`server.app.all_operations`): one without a 
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,7 @@ import requests
 from server.app import all_operations
 from server.http.routing import Operation
 from tests.stack.conftest import EmbeddedSupabase, User, sign_up_at
-from tests.stack.product import Api, running_api
+from tests.stack.product import Api
 from tests.stack.sql import value
 
 CLOSED = {operation.name: operation for operation in all_operations() if not operation.is_public}
@@ -104,13 +104,6 @@ class Scene:
     viewer: Api
     stranger: Api
     ids: Mapping[str, str]
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API over a stack without a worker: nothing changes between two answers."""
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
 
 
 @pytest.fixture(scope="module")

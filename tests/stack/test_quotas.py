@@ -10,8 +10,8 @@ import psycopg
 import pytest
 import requests
 
-from tests.stack.conftest import EmbeddedSupabase, User, sign_up_at
-from tests.stack.product import Api, eventually, running_api, running_worker
+from tests.stack.conftest import EmbeddedSupabase, User
+from tests.stack.product import Api, eventually, running_worker
 from tests.stack.sql import World, acting_as, make_channel, make_monitor, make_user, make_world, refusal, rows, value
 
 MONITORS = """
@@ -29,25 +29,6 @@ def world(connection: psycopg.Connection) -> Iterator[World]:
     world = make_world(connection)
     yield world
     connection.execute("delete from organisations where id = %s", [world.org_id])
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
-
-
-@pytest.fixture
-def user(own_supabase: EmbeddedSupabase) -> User:
-    return sign_up_at(own_supabase)
-
-
-@pytest.fixture
-def owner(quiet_api: Api, user: User) -> Api:
-    """Somebody with an organisation of their own."""
-    owner = quiet_api.as_user(user.access_token)
-    owner.ask("POST", "/v1/orgs", json={"name": "Acme"})
-    return owner
 
 
 def put_on(connection: psycopg.Connection, org_id: UUID | str, **limits: int | None) -> str:

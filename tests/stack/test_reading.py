@@ -19,7 +19,7 @@ from server.features.monitors.rules import State
 from server.features.overview.rules import share_of
 from server.features.uptime.rules import History, OpenLine, count_uptime, ratios_of
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
-from tests.stack.product import Api, running_api
+from tests.stack.product import Api
 from tests.stack.sql import acting_as, make_user, rows, value
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,13 +94,6 @@ class Place:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
-
-
-@pytest.fixture(scope="module")
-def quiet_api(own_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API over a stack without a worker: nothing changes between two answers."""
-    with running_api(own_supabase, tmp_path_factory.mktemp("api")) as api:
-        yield api
 
 
 @pytest.fixture
@@ -492,8 +485,8 @@ def path_of(path: str, ids: dict[str, str]) -> str:
     return f"{path}?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z" if path.endswith("/uptime") else path
 
 
-# A file to download has no validator, and a stream none either.
-GETS = [op for op in all_operations() if op.method == "GET" and not op.files and not op.is_elsewhere]
+# A file to download has no validator, and neither has a stream, which another process serves.
+GETS = [each for each in all_operations() if each.method == "GET" and not each.files and not each.is_elsewhere]
 
 
 @pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.name)

@@ -82,7 +82,7 @@ TABLES_OF_USERS = {
     "public.channels": {"SELECT", "DELETE"},
     "public.check_results": {"SELECT"},
     "public.deliveries": {"SELECT"},
-    "public.events": {"SELECT"},
+    "public.events": set(),  # but for the columns that tell no session and nothing that was before
     "public.incident_comments": {"SELECT"},
     "public.incidents": {"SELECT"},
     "public.intervals": {"SELECT"},
@@ -162,6 +162,27 @@ def test_the_hash_of_a_key_can_be_read_by_nobody_and_a_key_by_no_key(connection:
     )
     assert ("secret_hash",) not in readable and ("prefix",) in readable
     assert value(connection, "select has_any_column_privilege('anon', 'api_keys', 'SELECT')") is False
+
+
+def test_what_every_policy_asks_keeps_its_plans(connection: psycopg.Connection):
+    planned_anew = rows(
+        connection,
+        "select p.proname from pg_proc p join pg_language l on l.oid = p.prolang"
+        " where p.pronamespace = 'private'::regnamespace and l.lanname = 'sql'"
+        " and p.proname in ('my_orgs', 'my_role_in', 'key_in_use', 'actor_id', 'actor_kind')",
+    )
+    assert planned_anew == [], "a function in SQL is planned in each statement: 0.2 ms more for each read"
+
+
+@pytest.mark.parametrize("role", ["authenticated", "anon"])
+def test_in_which_session_and_what_was_before_is_read_in_the_audit_alone(connection: psycopg.Connection, role: str):
+    hidden = rows(
+        connection,
+        "select attname from pg_attribute where attrelid = 'events'::regclass and attnum > 0 and not attisdropped"
+        " and not has_column_privilege(%s, attrelid, attname, 'SELECT') order by attname",
+        [role],
+    )
+    assert hidden == [("before",), ("session_id",)]
 
 
 @pytest.mark.parametrize("privilege", ["INSERT", "UPDATE"])

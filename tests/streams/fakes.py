@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.errors import AppError, Unauthenticated
@@ -93,7 +93,7 @@ class FakeEntrance(Entrance):
         self.asked: list[tuple[Position | None, int]] = []
         self.between: Callable[[], None] = lambda: None
 
-    async def identify(self, authorization: Sequence[str], scope: Mapping[str, Any]) -> Visitor:
+    async def identify(self, authorization: Sequence[str], sender: dict[str, str], request_id: str) -> Visitor:
         for given in authorization:
             if given.removeprefix("Bearer ") in self.visitors:
                 return self.visitors[given.removeprefix("Bearer ")]

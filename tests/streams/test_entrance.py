@@ -1,78 +1,76 @@
-"""Who is let in to listen, and how often they may knock."""
+"""Who comes in by the stream's door, how often, and what a guess costs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from server.data.api_keys import ApiKey
 from server.data.counters import MemoryCounters
-from server.errors import Forbidden, RateLimited, Unauthenticated
+from server.errors import AppError, RateLimited, Unauthenticated
 from server.http.limits import Limiter
-from server.http.principals import Door
-from server.settings import Rate
-from server.streams.entrance import NEVER, Entrance, Visitor
-from tests.http.conftest import ORG_ID
+from server.http.principals import Principal
+from server.http.tokens import Claims
+from server.settings import RATE_LIMITS, Rate
+from server.streams.asking import read_sender
+from server.streams.entrance import Entrance
 from tests.streams.fakes import ANA
 
-RATES = {"connect": Rate(2, 60), "attempts": Rate(1, 60)}
-KEY = "tocsin_ABCDEFGH_" + "x" * 43
+LIMITS = {**RATE_LIMITS, "attempts": Rate(3, 60), "connect": Rate(2, 60)}
+GOOD = Claims(ANA, None, False, "aal1", None, None, 2**40)
 
 
-class FakeDoor(Door):
-    def __init__(self, scopes: set[str]) -> None:
-        object.__setattr__(self, "scopes", scopes)
+class FakeDoor:
+    """Knows one token, and counts what looking for another costs."""
 
-    def identify(self, credential: str, request_id: str) -> ApiKey:
-        if credential != KEY:
-            raise Unauthenticated
-        return ApiKey(ANA, UUID(ORG_ID), frozenset(self.scopes), None)  # type: ignore[attr-defined]
+    def __init__(self) -> None:
+        self.looks = 0
 
-
-def entrance(scopes: set[str]) -> Entrance:
-    async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
-
-    return Entrance(FakeDoor(scopes), Limiter(RATES, MemoryCounters(), lambda: 0.0, trusted_proxies=0), at_once)
+    def identify(self, credential: str, request_id: str, before_guess: Callable[[], None]) -> Principal:
+        if credential == "a.n.a":
+            return GOOD
+        before_guess()
+        self.looks += 1
+        raise Unauthenticated
 
 
-def knock(door: Entrance, credential: str = KEY, address: str = "192.0.2.1") -> Visitor:
-    scope = {"tocsin.request_id": "r", "client": (address, 1), "headers": []}
-    knocking: Awaitable[Visitor] = door.identify([f"Bearer {credential}"], scope)
-    return asyncio.run(_wait(knocking))
+async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
-async def _wait(knocking: Awaitable[Visitor]) -> Visitor:
-    return await knocking
+@pytest.fixture
+def door() -> FakeDoor:
+    return FakeDoor()
 
 
-def test_a_key_that_may_read_listens_until_it_is_revoked():
-    assert knock(entrance({"read"})) == Visitor(ANA, KEY, NEVER)
+@pytest.fixture
+def entrance(door: FakeDoor) -> Entrance:
+    now = time.time()
+    limits = Limiter(LIMITS, MemoryCounters(), lambda: now, 1)
+    return Entrance(door, limits, at_once)  # type: ignore[arg-type]  # the fake
 
 
-def test_a_key_that_sees_nothing_hears_nothing():
-    with pytest.raises(Forbidden) as refused:
-        knock(entrance({"pings:write"}))
-    assert refused.value.code == "scope_missing"
+def knock(entrance: Entrance, token: str, address: str = "192.0.2.1") -> type[AppError] | str:
+    try:
+        sender = {"REMOTE_ADDR": address}
+        return asyncio.run(entrance.identify([f"Bearer {token}"], sender, "r")).principal_id
+    except AppError as error:
+        return type(error)
 
 
-def test_whoever_connects_too_often_is_told_when_to_come_again():
-    door = entrance({"read"})
-    for _ in range(2):
-        knock(door)
-    with pytest.raises(RateLimited) as refused:
-        knock(door, address="192.0.2.2")
-    assert refused.value.retry_after_seconds is not None
-    assert refused.value.members == {"policy": "connect"}
+def test_guesses_are_limited_by_address_and_then_cost_nothing(entrance: Entrance, door: FakeDoor):
+    assert [knock(entrance, "g.u.e") for _ in range(6)] == [Unauthenticated] * 3 + [RateLimited] * 3
+    assert door.looks == 3
+    assert knock(entrance, "g.u.e", "192.0.2.2") == Unauthenticated, "somebody else"
+    assert knock(entrance, "a.n.a") == ANA, "a good token from there"
 
 
-def test_an_address_that_guesses_is_told_to_stop():
-    door = entrance({"read"})
-    with pytest.raises(Unauthenticated):
-        knock(door, "a.b.c")
-    with pytest.raises(RateLimited):
-        knock(door, "a.b.c")
-    with pytest.raises(Unauthenticated):
-        knock(door, "a.b.c", address="192.0.2.2")
+def test_somebody_opens_as_many_streams_a_minute_as_the_limit_says(entrance: Entrance):
+    assert [knock(entrance, "a.n.a") for _ in range(3)] == [ANA, ANA, RateLimited]
+
+
+def test_the_sender_is_told_as_it_is_in_wsgi():
+    scope = {"client": ("10.0.0.1", 4711), "headers": [(b"x-forwarded-for", b"a"), (b"x-forwarded-for", b"b, c")]}
+    assert read_sender(scope) == {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "a,b, c"}
+    assert read_sender({"client": None, "headers": []}) == {}

@@ -233,6 +233,24 @@ def test_a_refusal_of_the_database_is_a_problem_and_gives_the_place_back(error, 
     play(story)
 
 
+def test_the_line_in_the_log_says_who_it_was():
+    noted: list[dict[str, object]] = []
+
+    class Log(AccessLog):
+        def note(self, line: dict[str, object]) -> None:
+            noted.append(line)
+
+    async def story() -> None:
+        app = StreamEnvelope(SseEndpoint(started_hub(), FakeEntrance()), ORIGINS, Log("INFO"))
+        client = AsgiClient(app, headers=SIGNED_IN)
+        await client.until("http.response.start")
+        client.incoming.put_nowait({"type": "http.disconnect"})
+        await client.done()
+
+    play(story)
+    assert [line["principal_id"] for line in noted] == [ANA]
+
+
 def test_a_bug_is_a_problem_that_shows_nothing(caplog):
     async def story() -> None:
         entrance = FakeEntrance()

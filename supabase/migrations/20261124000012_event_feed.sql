@@ -83,11 +83,15 @@ $$;
 -- one. Runs as the caller, so that row-level security decides; it is asked for one organisation after the other, so that
 -- a page costs the same however much everybody else writes. Answers {events, position, has_more, horizon, roles,
 -- snapshot}: `roles` is what the caller is where, as `snapshot` saw it. PT410 as above.
+--
+-- Without bitmap scans, since Postgres takes every organisation for a small one here, and would fetch and sort all that
+-- follows the position for each page: 110 ms where 200,000 events follow, and 3 ms in the order of the index.
 create function public.read_events(
   after_xid text, after_seq bigint, max_events integer, of_org uuid default null
 ) returns jsonb
 language plpgsql stable
 set search_path = ''
+set enable_bitmapscan = off
 as $$
 declare
   snapshot constant pg_snapshot := pg_current_snapshot();

@@ -1,6 +1,7 @@
 """API keys against the real stack: what one sees and may is what a member of its rank sees and may, and no more."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -232,3 +233,19 @@ def test_past_the_api_a_rotated_key_lives_no_longer_either(
     )
     assert (answer.status_code, answer.json()["message"]) == (422, "overlap_out_of_range")
     assert scene.owner.ask("GET", f"/v1/api-keys/{made['id']}")["expires_at"] is None
+
+
+def test_of_many_who_rotate_and_create_at_once_as_many_keys_stand_as_the_plan_allows(
+    quiet_api: Api, own_supabase: EmbeddedSupabase, connection: psycopg.Connection
+):
+    owner = quiet_api.as_user(sign_up_at(own_supabase).access_token)
+    org_id = owner.ask("POST", "/v1/orgs", json={"name": "Small"})["id"]
+    connection.execute("update organisations set plan = 'free' where id = %s", [org_id])
+    first = make_key(owner, "read")
+    rotating: tuple[str, str, Any] = ("POST", f"/v1/api-keys/{first['id']}/rotate", {})
+    creating: tuple[str, str, Any] = ("POST", "/v1/api-keys", {"name": "CI", "scopes": ["read"]})
+    with ThreadPoolExecutor(12) as at_once:
+        answers = list(at_once.map(lambda each: owner.send(*each[:2], json=each[2]), [rotating, creating] * 6))
+    rotated, created = (sorted(answer.status_code for answer in answers[start::2]) for start in (0, 1))
+    assert (rotated, created) == ([201] + [409] * 5, [201] + [403] * 5)
+    assert value(connection, "select private.count_used(%s, 'api_keys')", [org_id]) == 2

@@ -27,7 +27,9 @@ CONTENT_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestor
 # A line stays below the 4,096 bytes that a pipe takes in one piece, even where JSON spells each letter with six.
 LONGEST_PATH_NOTED = 500
 LONGEST_METHOD_NOTED = 20
-_EXPOSED = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID"
+_EXPOSED = (
+    "Content-Disposition, ETag, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID"
+)
 PREFLIGHT = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE"),
     (

@@ -19,6 +19,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 200
 LONGEST_CURSOR = 2000  # a name of 200 characters, each of four bytes, and its frame
+# What the document says of a cursor; more is not for readers to know.
+OPAQUE: dict[str, Any] = {"pattern": "^[A-Za-z0-9_-]+$"}
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z")
 _TIME_COLUMN = re.compile(r"\w+_(at|since)")
 ORDER_DESCRIPTION = "By what to sort; with a minus: downwards. Ties go by id, in the same direction."
@@ -98,6 +100,7 @@ class PageQuery(BaseModel):
         str | None,
         Field(
             max_length=LONGEST_CURSOR,
+            json_schema_extra=OPAQUE,
             description="`next_cursor` of the page before; absent for the first page.",
         ),
     ] = None

@@ -227,8 +227,9 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
             require_scope(principal, key_scope)
         _require_acceptable(operation, environ)
         given = read_input(environ)
-        version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
         once = _read_once(environ) if is_post else None
+        # What cannot be read is said first: a precondition counts where all else is well (RFC 9110, 13.2.1).
+        version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
         call = Call(principal, token, door.open(token, request_id, once), services, version, once)
         try:
             reply = handler(call, **path, **given)

@@ -232,6 +232,8 @@ def test_filters_reach_the_database(client, signed_in, upstream):
         ("from=1767225600", "from"),
         ("from=1767225600.5", "from"),
         ("from=2026-01-01", "from"),
+        ("from=1999-12-31T23:30:00-01:00", "from"),
+        ("to=2200-01-01T00:30:00%2B01:00", "to"),
         ("to=2026-01-01T00:00Z", "to"),
         ("from=2026-01-01T00:00:00", "from"),
         ("to=0001-01-01T00:00:00Z", "to"),

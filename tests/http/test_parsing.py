@@ -13,7 +13,7 @@ from server.app import all_operations
 from server.features.monitors.schemas import PreviewDraft
 from server.http.problem_document import MOST_FAULTS_SHOWN
 from server.http.routing import Operation
-from tests.http.conftest import EVENTS, MEMBERSHIPS, MONITOR_FOR_WRITING, FakeUpstream
+from tests.http.conftest import EVENTS, MEMBERSHIPS, MONITOR, MONITOR_FOR_WRITING, FakeUpstream
 
 GOOD = {"name": "Home page", "target": "https://example.com/"}
 
@@ -99,6 +99,12 @@ def test_every_fault_is_named_at_once(client, signed_in, upstream):
 )
 def test_a_wrong_value_is_422_at_its_pointer(client, signed_in, changes, expected):
     assert faults(post(client, signed_in, {**GOOD, **changes})) == expected
+
+
+def test_a_whole_number_may_be_spelled_with_a_point(client, signed_in, upstream):
+    upstream.answer(MEMBERSHIPS)
+    upstream.answer([MONITOR])
+    assert post(client, signed_in, {**GOOD, "interval_seconds": 60.0, "fail_threshold": 2.0}).status_code == 201
 
 
 def test_at_most_a_hundred_faults_are_listed(client, signed_in):

@@ -82,6 +82,13 @@ def test_a_change_of_what_has_moved_on_is_412_and_writes_nothing(client, signed_
     assert all(asked.method == "GET" for asked in upstream.requests)
 
 
+def test_what_cannot_be_read_is_said_before_what_has_moved_on(client, signed_in, upstream):
+    """RFC 9110, 13.2.1: a precondition is looked at where all else is well."""
+    headers = {**signed_in, "If-Match": '"2.abc"', "Idempotency-Key": "two words"}
+    answer = client.post(f"{HERE}/pause", headers=headers)
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (400, "Idempotency-Key")
+
+
 def test_a_change_that_loses_the_race_between_reading_and_writing_is_412(client, signed_in, upstream):
     upstream.answer([MONITOR_FOR_WRITING])
     upstream.answer([])  # the conditional write met another version

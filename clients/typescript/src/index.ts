@@ -79,7 +79,11 @@ export interface TocsinOptions extends SendingOptions {
  * GETs are tried again when the network fails or the API asks for it (503 and 504 with Retry-After).
  */
 export function createTocsin({ url, ...sending }: TocsinOptions): Tocsin {
-  const api = createClient<paths>({ baseUrl: url, fetch: makeSender(sending) });
+  const api = createClient<paths>({
+    baseUrl: url,
+    fetch: makeSender(sending),
+    querySerializer: { array: { style: "form", explode: false } }, // several choices stand in one parameter, with commas
+  });
 
   async function call(method: HttpMethod, path: string, options: object = {}): Promise<Answer<unknown>> {
     // The types of `Tocsin` say which options go with which path; from here on they are openapi-fetch's to serialise.

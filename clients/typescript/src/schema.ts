@@ -678,8 +678,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Run a check once, now, from the API's own network, and save nothing
-         * @description Run a check once, now, from the API's own network, and save nothing.
+         * Run a check once, now, from the API's own network, and save nothing but, under an Idempotency-Key, the answer
+         * @description Run a check once, now, from the API's own network, and save nothing but, under an Idempotency-Key, the answer.
          */
         post: operations["preview_monitor"];
         delete?: never;
@@ -2893,6 +2893,7 @@ export interface operations {
             };
             304: components["responses"]["NotModified"];
             400: components["responses"]["MalformedRequest"];
+            404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
@@ -3405,6 +3406,7 @@ export interface operations {
             400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
@@ -3464,6 +3466,7 @@ export interface operations {
             400: components["responses"]["MalformedRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];

@@ -121,9 +121,9 @@ test("a list goes on to the page after the last row, and keeps its filters", asy
     json({ data: [{ id: "3" }], next_cursor: null }),
   );
   const ids = [];
-  for await (const { id } of tocsin.each("/v1/monitors", { params: { query: { state: "up" } } })) ids.push(id);
+  for await (const { id } of tocsin.each("/v1/monitors", { params: { query: { state: ["up", "down"] } } })) ids.push(id);
   assert.deepEqual(ids, ["1", "2", "3"]);
-  assert.deepEqual(sent.map(({ url }) => new URL(url).search), ["?state=up", "?state=up&cursor=more"]);
+  assert.deepEqual(sent.map(({ url }) => new URL(url).search), ["?state=up,down", "?state=up,down&cursor=more"]);
 });
 
 test("who stops in a list asks for no further page", async () => {

@@ -9,7 +9,7 @@ export async function whatIsTypedIsAccepted(): Promise<string> {
   const { data: monitor } = await tocsin.post("/v1/monitors", { body: { name: "x", target: "https://example.com/" } });
   const same: Schemas["Monitor"] = monitor;
   const nothing: undefined = (await tocsin.delete("/v1/monitors/{monitor_id}", { params: { path } })).data;
-  for await (const incident of tocsin.each("/v1/incidents", { params: { query: { state: "open", limit: 2 } } })) {
+  for await (const incident of tocsin.each("/v1/incidents", { params: { query: { state: ["open"], limit: 2 } } })) {
     return incident.summary;
   }
   const unchanged = await tocsin.unless('"x"', "/v1/me");

@@ -7,7 +7,7 @@ from typing import IO, Any
 import orjson
 
 from server.data.clients import Database
-from server.errors import Fault, Forbidden, InvalidInput, RateLimited
+from server.errors import Fault, Forbidden, InvalidInput, NotFound, RateLimited
 from server.features.audit import store
 from server.features.audit.rules import csv_lines
 from server.features.audit.schemas import (
@@ -36,7 +36,7 @@ _SPELLED = {"csv": as_csv, "ndjson": as_ndjson}
 _TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 
 
-@feature.route("GET", "/v1/audit", query=AuditQuery, list_of=AuditEntry, refusals=(Forbidden,))
+@feature.route("GET", "/v1/audit", query=AuditQuery, list_of=AuditEntry, refusals=(Forbidden, NotFound))
 def list_audit(call: Call, query: AuditQuery) -> Reply:
     """List what happened in an organisation, newest first. Needs the role admin or owner."""
     page = store.read_page(call.database, _filters(query), after=query.position, max_rows=query.limit + 1)
@@ -53,7 +53,7 @@ def list_audit(call: Call, query: AuditQuery) -> Reply:
         "text/csv": ",".join(CSV_HEADER) + "\r\n",
         "application/x-ndjson": '{"id": 4711, "type": "monitor.updated", "occurred_at": "2026-11-24T09:30:00Z"}\n',
     },
-    refusals=(Forbidden, RateLimited),
+    refusals=(Forbidden, NotFound, RateLimited),
     limit="costly",
 )
 def export_audit(call: Call, query: ExportQuery) -> Reply:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from server.errors import AppError
 from server.features.audit.rules import REDACTED, Position, csv_lines, decode_position, redact
 from server.http.fields import Moment
-from server.http.pagination import DEFAULT_LIMIT, LARGEST_LIMIT
+from server.http.pagination import DEFAULT_LIMIT, LARGEST_LIMIT, OPAQUE
 from server.http.shaping import rfc3339
 
 Word = Annotated[str, Field(max_length=100, pattern="^[a-z_.]+$")]
@@ -83,7 +83,7 @@ class AuditQuery(AuditFilter):
 
     limit: Annotated[int, Field(ge=1, le=LARGEST_LIMIT, description="How many rows to answer at most.")] = DEFAULT_LIMIT
     cursor: Annotated[
-        Annotated[str, Field(max_length=200), AfterValidator(_ours)] | None,
+        Annotated[str, Field(max_length=200, json_schema_extra=OPAQUE), AfterValidator(_ours)] | None,
         Field(description="`next_cursor` of the page before; absent for the first page."),
     ] = None
 

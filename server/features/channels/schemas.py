@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from server.http.fields import HttpUrl, OrgId
+from server.http.fields import NOT_BLANK, HttpUrl, OrgId
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
@@ -24,6 +24,7 @@ class ChannelDraft(BaseModel):
     name: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+        NOT_BLANK,
         Field(description="What people call it."),
     ]
     kind: Annotated[Literal["webhook"], Field(description="How it is told.")] = "webhook"

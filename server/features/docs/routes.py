@@ -61,7 +61,7 @@ def docs(services: Services) -> Reply:
     return Reply(_PAGE.encode(), content_type=HTML, headers=dict(_POLICY))
 
 
-@feature.route("GET", "/docs/<string:asset>", content_type="*/*")
+@feature.route("GET", "/docs/<string:asset>", content_type="*/*", refusals=(NotFound,))
 @public
 def docs_asset(services: Services, asset: str) -> Reply:
     """Serve a part of the page."""

@@ -115,7 +115,14 @@ class StreamQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    after: Annotated[str | None, Field(max_length=100, description="The position after which to go on.")] = None
+    after: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="The position after which to go on.",
+            json_schema_extra={"pattern": "^[A-Za-z0-9_-]{23}$"},
+        ),
+    ] = None
     org_id: Annotated[UUID | None, Field(description="Only what happens in this organisation.")] = None
 
     @field_validator("after")

@@ -10,7 +10,7 @@ from server.features.incidents.rules import IncidentState
 from server.features.monitors.rules import State
 from server.features.orgs.rules import Role
 from server.http.choices import AnyOf
-from server.http.fields import Moment, included
+from server.http.fields import NOT_BLANK, Moment, included
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
@@ -87,6 +87,7 @@ class CommentDraft(BaseModel):
     body: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=4000),
+        NOT_BLANK,
         Field(description="What you say, in plain text."),
     ]
 

@@ -7,9 +7,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.features.orgs.rules import Role
+from server.http.fields import WITHOUT_NUL
 
 # Only the form, as far as Supabase Auth and Postgres will take it; whether it exists is for the mail to find out.
-_EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
+_EMAIL = r"^[^@\s\x00]+@[^@\s\x00]+\.[^@\s\x00]+$"
 
 
 class InvitationDraft(BaseModel):
@@ -66,7 +67,10 @@ class InvitationToken(BaseModel):
     )
 
     token: Annotated[
-        str, StringConstraints(min_length=1, max_length=200), Field(description="`token` of the link or the mail.")
+        str,
+        StringConstraints(min_length=1, max_length=200),
+        WITHOUT_NUL,
+        Field(description="`token` of the link or the mail."),
     ]
 
 

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.features.keys.rules import Scope
-from server.http.fields import OrgId
+from server.http.fields import NOT_BLANK, WHOLE, Moment, OrgId
 from server.http.pagination import PageQuery
 
 WEEK_SECONDS = 7 * 86_400
@@ -24,6 +24,7 @@ class ApiKeyDraft(BaseModel):
     name: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+        NOT_BLANK,
         Field(description="What people call it, such as the server that holds it."),
     ]
     scopes: Annotated[
@@ -34,7 +35,7 @@ class ApiKeyDraft(BaseModel):
             description="What it may do. `write` includes `read`, `admin` both; the other two see nothing.",
         ),
     ]
-    expires_at: Annotated[AwareDatetime | None, Field(description="When it ends. Null: when it is revoked.")] = None
+    expires_at: Annotated[Moment | None, Field(description="When it ends. Null: when it is revoked.")] = None
 
 
 class RotationDraft(BaseModel):
@@ -43,7 +44,9 @@ class RotationDraft(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
 
     overlap_seconds: Annotated[
-        int, Field(ge=0, le=WEEK_SECONDS, description="How long the old key goes on beside the new one, in seconds.")
+        int,
+        Field(ge=0, le=WEEK_SECONDS, description="How long the old key goes on beside the new one, in seconds."),
+        WHOLE,
     ] = 86_400
 
 

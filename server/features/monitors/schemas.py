@@ -19,7 +19,7 @@ from server.features.monitors import rules
 from server.features.monitors.rules import ErrorKind, State
 from server.features.orgs.rules import Role
 from server.http.choices import AnyOf
-from server.http.fields import HttpUrl, OrgId, included
+from server.http.fields import NOT_BLANK, WHOLE, WITHOUT_NUL, HttpUrl, OrgId, included
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
@@ -31,14 +31,15 @@ def _readable_ranges(expected_status: list[str]) -> list[str]:
     return expected_status
 
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-ExpectedStatus = Annotated[list[str], Field(min_length=1, max_length=20), AfterValidator(_readable_ranges)]
-IntervalSeconds = Annotated[int, Field(ge=5, le=86_400)]
-TimeoutSeconds = Annotated[int, Field(ge=1, le=60)]
-RetryIntervalSeconds = Annotated[int, Field(ge=1, le=86_400)]
-Threshold = Annotated[int, Field(ge=1, le=20)]
-DegradedAfterMs = Annotated[int, Field(ge=1, le=60_000)]
-MaxRedirects = Annotated[int, Field(ge=0, le=10)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), NOT_BLANK]
+StatusRange = Annotated[str, Field(json_schema_extra={"pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"})]
+ExpectedStatus = Annotated[list[StatusRange], Field(min_length=1, max_length=20), AfterValidator(_readable_ranges)]
+IntervalSeconds = Annotated[int, Field(ge=5, le=86_400), WHOLE]
+TimeoutSeconds = Annotated[int, Field(ge=1, le=60), WHOLE]
+RetryIntervalSeconds = Annotated[int, Field(ge=1, le=86_400), WHOLE]
+Threshold = Annotated[int, Field(ge=1, le=20), WHOLE]
+DegradedAfterMs = Annotated[int, Field(ge=1, le=60_000), WHOLE]
+MaxRedirects = Annotated[int, Field(ge=0, le=10), WHOLE]
 
 _DESCRIPTIONS = {
     "target": "The URL to watch: http or https, without credentials, not in a private network.",
@@ -299,7 +300,7 @@ class MonitorQuery(OrderedQuery):
     ] = ()
     paused: Annotated[bool | None, Field(description="Only those that are paused, or only those that are not.")] = None
     q: Annotated[
-        str | None,
+        Annotated[str, WITHOUT_NUL] | None,
         Field(min_length=1, max_length=200, description="Only those whose name contains this, in upper or lower case."),
     ] = None
     include: Include = ()
@@ -312,7 +313,7 @@ class PreviewDraft(BaseModel):
 
     kind: Annotated[Literal["http"], Field(description="How it is checked.")] = "http"
     target: Annotated[HttpUrl, _described("target")]
-    timeout_seconds: Annotated[int, Field(ge=1, le=10, description="At most 10 s: you are waiting for it.")] = 10
+    timeout_seconds: Annotated[int, Field(ge=1, le=10, description="At most 10 s: you are waiting for it."), WHOLE] = 10
     expected_status: Annotated[ExpectedStatus, _described("expected_status")] = ["200-299"]
     max_redirects: Annotated[MaxRedirects, _described("max_redirects")] = 5
 

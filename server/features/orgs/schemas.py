@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from pydantic_core import PydanticCustomError
 
 from server.features.orgs.rules import Role
+from server.http.fields import NOT_BLANK
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), NOT_BLANK]
 
 
 class OrganisationDraft(BaseModel):

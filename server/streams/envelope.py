@@ -85,8 +85,8 @@ class StreamEnvelope:
             "status": status,
             "duration_ms": round(seconds * 1000, 2),
         }
-        if "tocsin.user_id" in scope:
-            line["user_id"] = scope["tocsin.user_id"]
+        if "tocsin.principal_id" in scope:
+            line["principal_id"] = scope["tocsin.principal_id"]
         self._access_log.note(line)
 
 

@@ -61,14 +61,15 @@ test("each POST has a key of its own, and keeps the one that its caller gave it"
   assert.equal(sent[2]?.key, "mine");
 });
 
-test("503 and 504 are waited for as long as Retry-After says", async () => {
+test("429, 503 and 504 are waited for as long as Retry-After says", async () => {
   const { tocsin, waits } = scripted(
+    problem(429, "rate_limited", { "Retry-After": "3" }),
     problem(503, "unavailable", { "Retry-After": "2" }),
     problem(504, "timed_out", { "Retry-After": "1" }),
     json({ data: [], next_cursor: null }),
   );
   await tocsin.get("/v1/monitors");
-  assert.deepEqual(waits, [2000, 1000]);
+  assert.deepEqual(waits, [3000, 2000, 1000]);
 });
 
 test("503 without Retry-After, or with one that is too long, is the caller's at once", async () => {
@@ -91,6 +92,14 @@ test("a PATCH or DELETE whose answer was lost is not sent again", async () => {
   await refused(tocsin.patch("/v1/orgs/{org_id}", { params: { path }, ...org }));
   await refused(tocsin.delete("/v1/orgs/{org_id}", { params: { path } }));
   assert.deepEqual(sent.map(({ method, key }) => [method, key]), [["PATCH", null], ["DELETE", null]]);
+});
+
+test("a PATCH or DELETE that was too much has not been done, and is sent again", async () => {
+  const tooMuch = () => problem(429, "rate_limited", { "Retry-After": "1" });
+  const { tocsin, sent } = scripted(tooMuch(), json({}), tooMuch(), new Response(null, { status: 204 }));
+  await tocsin.patch("/v1/orgs/{org_id}", { params: { path }, ...org });
+  await tocsin.delete("/v1/orgs/{org_id}", { params: { path } });
+  assert.deepEqual(sent.map(({ method }) => method), ["PATCH", "PATCH", "DELETE", "DELETE"]);
 });
 
 test("a refusal is not tried again", async () => {
@@ -121,9 +130,9 @@ test("a list goes on to the page after the last row, and keeps its filters", asy
     json({ data: [{ id: "3" }], next_cursor: null }),
   );
   const ids = [];
-  for await (const { id } of tocsin.each("/v1/monitors", { params: { query: { state: "up" } } })) ids.push(id);
+  for await (const { id } of tocsin.each("/v1/monitors", { params: { query: { state: ["up", "down"] } } })) ids.push(id);
   assert.deepEqual(ids, ["1", "2", "3"]);
-  assert.deepEqual(sent.map(({ url }) => new URL(url).search), ["?state=up", "?state=up&cursor=more"]);
+  assert.deepEqual(sent.map(({ url }) => new URL(url).search), ["?state=up,down", "?state=up,down&cursor=more"]);
 });
 
 test("who stops in a list asks for no further page", async () => {

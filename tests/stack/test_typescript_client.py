@@ -31,7 +31,7 @@ def test_a_page_with_supabase_js_gets_along_with_the_api(
         journey = generate.run_node(
             "--test",
             "--test-reporter=spec",
-            "--test-timeout=120000",
+            "--test-timeout=60000",
             "tests/journey.test.ts",
             env={
                 "SUPABASE_URL": supabase.url,

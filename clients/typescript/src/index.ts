@@ -94,7 +94,8 @@ export interface TocsinOptions extends SendingOptions {
 
 /**
  * Make a client. Each method throws a TocsinError for whatever is no success. POSTs carry an Idempotency-Key; they and
- * GETs are tried again when the network fails or the API asks for it (429, 503 and 504 with Retry-After).
+ * GETs are tried again when the network fails or the API asks for it (429, 503 and 504 with Retry-After), and whatever
+ * was refused with 401 where there is another token by then.
  */
 export function createTocsin({ url, streamsUrl, longestSilenceSeconds = 45, ...sending }: TocsinOptions): Tocsin {
   // Several choices of one parameter stand behind one name, with commas, as the document says of each.

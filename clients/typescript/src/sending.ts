@@ -25,9 +25,11 @@ export function makeSender(options: SendingOptions): (request: Request) => Promi
       request.headers.set("Idempotency-Key", crypto.randomUUID());
     }
     for (let attempt = 1; ; attempt++) {
-      request.headers.set("Authorization", `Bearer ${await accessToken()}`);
+      const token = await accessToken();
+      request.headers.set("Authorization", `Bearer ${token}`);
       const { response, error } = await tryOnce(send, request);
       if (response) return response;
+      if (error.status === 401 && attempt < tries && (await accessToken()) !== token) continue; // it ran out on its way
       const seconds = secondsUntilRetry(error, attempt);
       if (attempt >= tries || !isSafeToRepeat(request, error) || !(seconds <= longestWaitSeconds)) {
         throw error;

@@ -102,6 +102,17 @@ test("a PATCH or DELETE that was too much has not been done, and is sent again",
   assert.deepEqual(sent.map(({ method }) => method), ["PATCH", "PATCH", "DELETE", "DELETE"]);
 });
 
+test("what is refused with 401 is sent again where there is another token by then, and only there", async () => {
+  const { tocsin, sent } = scripted(problem(401, "unauthenticated"), json({}));
+  await tocsin.patch("/v1/orgs/{org_id}", { params: { path }, ...org });
+  assert.deepEqual(sent.map(({ token }) => token), ["Bearer token-1", "Bearer token-2"]);
+  let count = 0;
+  const refusal = async () => (count++, problem(401, "unauthenticated"));
+  const same = createTocsin({ url: "https://api.example.com", accessToken: async () => "same", fetch: refusal });
+  assert.equal((await refused(same.get("/v1/me"))).status, 401);
+  assert.equal(count, 1);
+});
+
 test("a refusal is not tried again", async () => {
   const { tocsin, sent } = scripted(problem(403, "forbidden"));
   const error = await refused(tocsin.post("/v1/orgs", org));

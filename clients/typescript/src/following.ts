@@ -38,7 +38,9 @@ const LONGEST_PAUSE_SECONDS = 30;
  * one that is refused too where the refusal may pass: no answer, 429, 5xx, and a single 401, for a token that ran out
  * on its way.
  */
-export async function* followStream(stream: StreamOptions, { after, orgId, signal }: FollowOptions): AsyncGenerator<Event> {
+export async function* followStream(
+  stream: StreamOptions, { after, orgId, signal }: FollowOptions,
+): AsyncGenerator<Event> {
   const sleep = stream.sleep ?? wait;
   let failures = 0;
   let isUnauthenticated = false;
@@ -53,7 +55,8 @@ export async function* followStream(stream: StreamOptions, { after, orgId, signa
         if (id !== null && type !== "ready" && data !== "") yield JSON.parse(data) as Event;
       }
     } catch (error) {
-      if (!(error instanceof TocsinError) || !mayPass(error) || (error.status === 401 && isUnauthenticated)) throw error;
+      if (!(error instanceof TocsinError) || !mayPass(error)) throw error;
+      if (error.status === 401 && isUnauthenticated) throw error;
       isUnauthenticated = error.status === 401;
       failures += 1;
       pause = error.retryAfterSeconds ?? backoffSeconds(failures, LONGEST_PAUSE_SECONDS);
@@ -73,7 +76,7 @@ async function* openStream(
   const send = stream.fetch ?? ((request: Request) => fetch(request));
   const connection = new AbortController();
 
-  /** Wait for the other side, but not for ever: a phone that has changed networks hears nothing, and no error either. */
+  /** Wait for the other side, but not for ever: a phone that has changed networks hears no error either. */
   async function patiently<Thing>(thing: Promise<Thing>): Promise<Thing> {
     const giveUp = () => connection.abort(new Error("The stream is silent."));
     const timer = setTimeout(giveUp, stream.longestSilenceSeconds * 1000);

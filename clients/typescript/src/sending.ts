@@ -53,8 +53,9 @@ async function tryOnce(send: (request: Request) => Promise<Response>, request: R
 }
 
 /**
- * A GET changes nothing, and a POST with its key is done once however often it comes. A PATCH or DELETE that was done but
- * not answered would come back as 412 or 404: only its caller knows what that means. What was too much (429) was not done.
+ * A GET changes nothing, and a POST with its key is done once however often it comes. A PATCH or DELETE that was done
+ * but not answered would come back as 412 or 404: only its caller knows what that means. What was too much (429) was
+ * not done.
  */
 function isSafeToRepeat(request: Request, error: TocsinError): boolean {
   return request.method === "GET" || request.method === "POST" || error.status === 429;

@@ -94,8 +94,8 @@ test("ready and heartbeats move the position, and are no events", async () => {
 });
 
 test("pieces may end anywhere, and lines in CR, LF or both", async () => {
-  const everything = `${ready("p0")}${event("é1").replaceAll("\n", "\r\n")}${event("e2").replaceAll("\n", "\r")}${event("e3")}`;
-  const { tocsin } = scripted(Array.from(everything));
+  const frames = [ready("p0"), event("é1").replaceAll("\n", "\r\n"), event("e2").replaceAll("\n", "\r"), event("e3")];
+  const { tocsin } = scripted(Array.from(frames.join("")));
   assert.deepEqual((await hear(tocsin)).ids, ["é1", "e2", "e3"]);
 });
 
@@ -152,7 +152,10 @@ test("who is refused otherwise hears it at once", async () => {
 });
 
 test("what may pass is waited for: as long as it says, or longer each time, half a minute at most", async () => {
-  const told = scripted(problem(429, "too_many_streams", { "Retry-After": "7" }), problem(503, "unavailable", { "Retry-After": "2" }));
+  const told = scripted(
+    problem(429, "too_many_streams", { "Retry-After": "7" }),
+    problem(503, "unavailable", { "Retry-After": "2" }),
+  );
   await hear(told.tocsin);
   assert.deepEqual(told.waits, [7000, 2000]);
   const { tocsin, waits } = scripted(...Array.from({ length: 12 }, () => new Response("", { status: 502 })));

@@ -11,7 +11,14 @@ import { after, test } from "node:test";
 
 import { createClient } from "@supabase/supabase-js";
 
-import { createTocsin, PositionLost, type Schemas, type Tocsin, TocsinError, type TocsinOptions } from "../src/index.ts";
+import {
+  createTocsin,
+  PositionLost,
+  type Schemas,
+  type Tocsin,
+  TocsinError,
+  type TocsinOptions,
+} from "../src/index.ts";
 import { openRelay, type Relay } from "./relay.ts";
 
 const url = setting("TOCSIN_URL");
@@ -100,7 +107,11 @@ function listen(who: Tocsin, from: string) {
   });
   const hears = (what: (event: Schemas["Event"]) => boolean, complaint: string) =>
     eventually(() => events.some(what), complaint);
-  return { events, hears, leave: () => (listening.abort(), ended) };
+  const leave = () => {
+    listening.abort();
+    return ended;
+  };
+  return { events, hears, leave };
 }
 
 const isNamed = (name: string) => (event: Schemas["Event"]) => event.data?.["name"] === name;
@@ -112,7 +123,7 @@ async function presentPosition(): Promise<string> {
   return page.next_after;
 }
 
-// --- signing in -------------------------------------------------------------------------------------------------------
+// --- signing in ---
 
 test("whoever has not signed in is refused", async () => {
   const error = await refused(tocsin.get("/v1/me"));
@@ -131,7 +142,7 @@ test("two people sign up and sign in with supabase-js", async () => {
   }
 });
 
-// --- monitors ---------------------------------------------------------------------------------------------------------
+// --- monitors ---
 
 test("Ada creates an organisation", async () => {
   const { data: org, response } = await tocsin.post("/v1/orgs", { body: { name: "Acme" } });
@@ -223,7 +234,7 @@ test("what is deleted is gone", async () => {
   assert.equal((await refused(tocsin.get("/v1/monitors/{monitor_id}", { params: { path } }))).code, "not_found");
 });
 
-// --- people -----------------------------------------------------------------------------------------------------------
+// --- people ---
 
 test("Ada invites Grace, who accepts once", async () => {
   const path = { org_id: await myOrg() };
@@ -256,7 +267,7 @@ test("Grace becomes an editor, and may edit", async () => {
   assert.equal((await anyMonitor()).monitor.name, "by Grace");
 });
 
-// --- keys -------------------------------------------------------------------------------------------------------------
+// --- keys ---
 
 test("a key stands where an access token stands, goes on beside its successor, and ends within 5 s", async () => {
   const { data: key } = await tocsin.post("/v1/api-keys", { body: { name: "CI", scopes: ["write"] } });
@@ -277,7 +288,7 @@ test("a key stands where an access token stands, goes on beside its successor, a
   await ci.get("/v1/me");
 });
 
-// --- what happens -----------------------------------------------------------------------------------------------------
+// --- what happens ---
 
 test("Grace hears what Ada does, and that a monitor goes down", async () => {
   // No address is given: it stands in the API's document.
@@ -346,7 +357,7 @@ test("from a position that is not of this log one starts anew", async () => {
   await presentPosition();
 });
 
-// --- looking over it --------------------------------------------------------------------------------------------------
+// --- looking over it ---
 
 test("the home screen tells what is down", async () => {
   const { data: overview } = await grace.tocsin.get("/v1/overview");
@@ -377,7 +388,7 @@ test("the audit trail tells the owner who did what, on a page and in a file", as
   assert.deepEqual(lines.map((line) => line.includes(grace.email)), [true, false]);
 });
 
-// --- limits, and a Supabase that is away ------------------------------------------------------------------------------
+// --- limits, and a Supabase that is away ---
 
 test("each answer says how much is left", async () => {
   const { response } = await tocsin.get("/v1/monitors");
@@ -408,7 +419,7 @@ test("a Supabase that is away for a moment is waited for", async () => {
   assert.deepEqual([monitor.name, statuses], ["in bad times", [503, 200, 503, 201]]);
 });
 
-// --- leaving ----------------------------------------------------------------------------------------------------------
+// --- leaving ---
 
 test("Grace leaves, hears of it, and sees nothing any more", async () => {
   const path = { org_id: await myOrg() };

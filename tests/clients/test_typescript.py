@@ -44,5 +44,6 @@ def test_the_client_and_its_tests_are_strictly_typed():
     passes(generate.run_tool("tsc"))
 
 
-def test_the_client_sends_retries_and_pages_as_it_says():
-    passes(generate.run_node("--test", "--test-reporter=spec", "tests/sending.test.ts"))
+@pytest.mark.parametrize("what", ["sending", "following"])
+def test_the_client_does_as_it_says(what):
+    passes(generate.run_node("--test", "--test-reporter=spec", f"tests/{what}.test.ts"))

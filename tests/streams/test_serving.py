@@ -262,6 +262,21 @@ def test_a_bug_is_a_problem_that_shows_nothing(caplog):
     assert "unhandled" in caplog.text
 
 
+def test_a_stream_has_one_line_in_the_log_which_says_who_listened_and_nothing_secret(capfd):
+    async def story() -> None:
+        app = StreamEnvelope(SseEndpoint(started_hub(), FakeEntrance()), ORIGINS, AccessLog("INFO"))
+        client = AsgiClient(app, headers=SIGNED_IN)
+        await client.next()
+        client.incoming.put_nowait({"type": "http.disconnect"})
+        await client.done()
+
+    play(story)
+    out = capfd.readouterr().out
+    (line,) = [json.loads(line) for line in out.splitlines() if '"tocsin.access"' in line]
+    assert (line["principal_id"], line["path"], line["status"]) == (ANA, "/v1/events/stream", 200)
+    assert "a.n.a" not in out
+
+
 @pytest.mark.parametrize(
     ("origin", "allowed"), [("https://app.example.com", True), ("https://evil.example.com", False)]
 )

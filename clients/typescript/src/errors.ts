@@ -20,7 +20,7 @@ export class TocsinError extends Error {
   /** The whole problem, with members that single codes add; null where the answer was none. */
   readonly problem: Problem | null;
 
-  private constructor(code: string, message: string, response: Response | null, problem: Problem | null, cause?: unknown) {
+  protected constructor(code: string, message: string, response: Response | null, problem: Problem | null, cause?: unknown) {
     super(message, { cause });
     this.status = response?.status ?? 0;
     this.code = code;
@@ -33,7 +33,10 @@ export class TocsinError extends Error {
   /** Read the refusal that an answer is. */
   static async of(response: Response): Promise<TocsinError> {
     const problem = await readProblem(response);
-    if (problem) return new TocsinError(problem.code, problem.detail, response, problem);
+    if (problem) {
+      const kind = POSITION_CODES.has(problem.code) ? PositionLost : TocsinError;
+      return new kind(problem.code, problem.detail, response, problem);
+    }
     const message = `The answer was ${response.status}, and not in the API's words.`;
     return new TocsinError("unexpected_answer", message, response, null);
   }
@@ -43,6 +46,14 @@ export class TocsinError extends Error {
     return new TocsinError("network_error", "The API could not be reached.", null, null, cause);
   }
 }
+
+/**
+ * Nobody can go on from this position in the event log (410): it is too old, or not of this log. Start anew: take the
+ * present position, list what there is, follow from there.
+ */
+export class PositionLost extends TocsinError {}
+
+const POSITION_CODES: ReadonlySet<string> = new Set(["events_gone", "position_unknown"]);
 
 async function readProblem(response: Response): Promise<Problem | null> {
   if (!response.headers.get("Content-Type")?.startsWith("application/problem+json")) return null;

@@ -25,11 +25,13 @@ export function makeSender(options: SendingOptions): (request: Request) => Promi
       request.headers.set("Idempotency-Key", crypto.randomUUID());
     }
     for (let attempt = 1; ; attempt++) {
-      request.headers.set("Authorization", `Bearer ${await accessToken()}`);
+      const token = await accessToken();
+      request.headers.set("Authorization", `Bearer ${token}`);
       const { response, error } = await tryOnce(send, request);
       if (response) return response;
+      if (error.status === 401 && attempt < tries && (await accessToken()) !== token) continue; // it ran out on its way
       const seconds = secondsUntilRetry(error, attempt);
-      if (attempt >= tries || !isSafeToRepeat(request) || seconds === undefined || seconds > longestWaitSeconds) {
+      if (attempt >= tries || !isSafeToRepeat(request, error) || !(seconds <= longestWaitSeconds)) {
         throw error;
       }
       await sleep(seconds * 1000, request.signal);
@@ -51,21 +53,27 @@ async function tryOnce(send: (request: Request) => Promise<Response>, request: R
 }
 
 /**
- * A GET changes nothing, and a POST with its key is done once however often it comes. A PATCH or DELETE that was done but
- * not answered would come back as 412 or 404: only its caller knows what that means.
+ * A GET changes nothing, and a POST with its key is done once however often it comes. A PATCH or DELETE that was done
+ * but not answered would come back as 412 or 404: only its caller knows what that means. What was too much (429) was
+ * not done.
  */
-function isSafeToRepeat(request: Request): boolean {
-  return request.method === "GET" || request.method === "POST";
+function isSafeToRepeat(request: Request, error: TocsinError): boolean {
+  return request.method === "GET" || request.method === "POST" || error.status === 429;
 }
 
-/** Return how long to wait before another try; undefined where another try would not help. */
-function secondsUntilRetry(error: TocsinError, attempt: number): number | undefined {
-  const backoff = Math.min(0.25 * 2 ** attempt, 4) * (0.5 + Math.random() / 2);
-  if (error.code === "network_error" || error.code === "idempotency_key_in_use") return backoff;
-  return error.status === 503 || error.status === 504 ? error.retryAfterSeconds : undefined;
+/** Return how long to wait before another try; infinitely where another try would not help. */
+function secondsUntilRetry(error: TocsinError, attempt: number): number {
+  if (error.code === "network_error" || error.code === "idempotency_key_in_use") return backoffSeconds(attempt, 4);
+  return [429, 503, 504].includes(error.status) ? (error.retryAfterSeconds ?? Infinity) : Infinity;
 }
 
-function wait(milliseconds: number, signal: AbortSignal): Promise<void> {
+/** Return how long to wait after so many failures in a row: twice as long each time, and never all clients at once. */
+export function backoffSeconds(failures: number, longest: number): number {
+  return Math.min(0.25 * 2 ** failures, longest) * (0.5 + Math.random() / 2);
+}
+
+/** Resolve after a while. Rejects with the signal's reason as soon as it aborts. */
+export function wait(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const giveUp = () => {
       clearTimeout(timer);

@@ -61,14 +61,15 @@ test("each POST has a key of its own, and keeps the one that its caller gave it"
   assert.equal(sent[2]?.key, "mine");
 });
 
-test("503 and 504 are waited for as long as Retry-After says", async () => {
+test("429, 503 and 504 are waited for as long as Retry-After says", async () => {
   const { tocsin, waits } = scripted(
+    problem(429, "rate_limited", { "Retry-After": "3" }),
     problem(503, "unavailable", { "Retry-After": "2" }),
     problem(504, "timed_out", { "Retry-After": "1" }),
     json({ data: [], next_cursor: null }),
   );
   await tocsin.get("/v1/monitors");
-  assert.deepEqual(waits, [2000, 1000]);
+  assert.deepEqual(waits, [3000, 2000, 1000]);
 });
 
 test("503 without Retry-After, or with one that is too long, is the caller's at once", async () => {
@@ -91,6 +92,25 @@ test("a PATCH or DELETE whose answer was lost is not sent again", async () => {
   await refused(tocsin.patch("/v1/orgs/{org_id}", { params: { path }, ...org }));
   await refused(tocsin.delete("/v1/orgs/{org_id}", { params: { path } }));
   assert.deepEqual(sent.map(({ method, key }) => [method, key]), [["PATCH", null], ["DELETE", null]]);
+});
+
+test("a PATCH or DELETE that was too much has not been done, and is sent again", async () => {
+  const tooMuch = () => problem(429, "rate_limited", { "Retry-After": "1" });
+  const { tocsin, sent } = scripted(tooMuch(), json({}), tooMuch(), new Response(null, { status: 204 }));
+  await tocsin.patch("/v1/orgs/{org_id}", { params: { path }, ...org });
+  await tocsin.delete("/v1/orgs/{org_id}", { params: { path } });
+  assert.deepEqual(sent.map(({ method }) => method), ["PATCH", "PATCH", "DELETE", "DELETE"]);
+});
+
+test("what is refused with 401 is sent again where there is another token by then, and only there", async () => {
+  const { tocsin, sent } = scripted(problem(401, "unauthenticated"), json({}));
+  await tocsin.patch("/v1/orgs/{org_id}", { params: { path }, ...org });
+  assert.deepEqual(sent.map(({ token }) => token), ["Bearer token-1", "Bearer token-2"]);
+  let count = 0;
+  const refusal = async () => (count++, problem(401, "unauthenticated"));
+  const same = createTocsin({ url: "https://api.example.com", accessToken: async () => "same", fetch: refusal });
+  assert.equal((await refused(same.get("/v1/me"))).status, 401);
+  assert.equal(count, 1);
 });
 
 test("a refusal is not tried again", async () => {

@@ -9,9 +9,11 @@ export async function whatIsTypedIsAccepted(): Promise<string> {
   const { data: monitor } = await tocsin.post("/v1/monitors", { body: { name: "x", target: "https://example.com/" } });
   const same: Schemas["Monitor"] = monitor;
   const nothing: undefined = (await tocsin.delete("/v1/monitors/{monitor_id}", { params: { path } })).data;
-  for await (const incident of tocsin.each("/v1/incidents", { params: { query: { state: ["open"], limit: 2 } } })) {
+  for await (const incident of tocsin.each("/v1/incidents", { params: { query: { state: ["open", "acknowledged"], limit: 2 } } })) {
     return incident.summary;
   }
+  for await (const event of tocsin.follow({ after: monitor.id, orgId: monitor.org_id })) return event.type;
+  for await (const page of tocsin.changes()) return page.next_after;
   const unchanged = await tocsin.unless('"x"', "/v1/me");
   return nothing ?? unchanged?.data.email ?? same.name;
 }
@@ -26,11 +28,13 @@ export async function whatTheApiWouldRefuseIsRefused(): Promise<void> {
   // @ts-expect-error: a field is not known
   await tocsin.post("/v1/orgs", { body: { name: "x", colour: "red" } });
   // @ts-expect-error: a value is none of the offered ones
-  await tocsin.get("/v1/incidents", { params: { query: { state: "burning" } } });
+  await tocsin.get("/v1/incidents", { params: { query: { state: ["burning"] } } });
   // @ts-expect-error: an id is missing
   await tocsin.get("/v1/monitors/{monitor_id}");
   // @ts-expect-error: this is no list
   tocsin.each("/v1/me");
+  // @ts-expect-error: a position is text
+  tocsin.follow({ after: 12 });
   // @ts-expect-error: nothing may have changed
   (await tocsin.unless('"x"', "/v1/me")).data;
 }

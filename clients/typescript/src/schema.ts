@@ -936,6 +936,13 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Who did it. */
+        Actor: {
+            /** @description Null where it was the system. */
+            id: string | null;
+            /** @enum {string} */
+            kind: "user" | "key" | "system";
+        };
         /** @description A key, as far as it can be shown. */
         ApiKey: {
             /** Format: date-time */
@@ -986,9 +993,23 @@ export interface components {
             /** @description The cursor of the next page; null on the last. */
             next_cursor: string | null;
         };
+        /** @description Who did it. */
+        AuditActor: {
+            /**
+             * @description The user's e-mail address, where the account still exists.
+             * @example ada@example.com
+             */
+            email: string | null;
+            /** @description The user's or the key's id; null for the system. */
+            id: string | null;
+            /** @enum {string} */
+            kind: "user" | "key" | "system";
+            /** @description Which sign-in of the user it was, where that is known. */
+            session_id: string | null;
+        };
         /** @description One thing that happened in an organisation. */
         AuditEntry: {
-            actor: components["schemas"]["server__features__audit__schemas__Actor"];
+            actor: components["schemas"]["AuditActor"];
             /**
              * @description As it is now, secrets redacted; null where it was deleted.
              * @example {
@@ -1016,7 +1037,7 @@ export interface components {
             occurred_at: string;
             /** Format: uuid */
             org_id: string;
-            subject: components["schemas"]["server__features__audit__schemas__Subject"];
+            subject: components["schemas"]["AuditSubject"];
             /**
              * @description What was done, such as monitor.updated or incident.acknowledged.
              * @example monitor.updated
@@ -1028,6 +1049,13 @@ export interface components {
             data: components["schemas"]["AuditEntry"][];
             /** @description The cursor of the next page; null on the last. */
             next_cursor: string | null;
+        };
+        /** @description What it was done to. */
+        AuditSubject: {
+            /** Format: uuid */
+            id: string;
+            /** @example monitor */
+            kind: string;
         };
         /** @description What became of a batch. */
         BatchOutcome: {
@@ -1277,7 +1305,7 @@ export interface components {
         ErrorKind: "dns" | "connect" | "tls" | "timeout" | "status" | "redirects" | "protocol" | "blocked" | "internal";
         /** @description One change. */
         Event: {
-            actor: components["schemas"]["server__features__events__schemas__Actor"];
+            actor: components["schemas"]["Actor"];
             /**
              * @description The subject after the change, with the fields of its own GET as far as it had them. Null: deleted.
              * @example {
@@ -1298,7 +1326,7 @@ export interface components {
             occurred_at: string;
             /** Format: uuid */
             org_id: string;
-            subject: components["schemas"]["server__features__events__schemas__Subject"];
+            subject: components["schemas"]["Subject"];
             /**
              * @description The kind of subject, and what became of it: monitor.down, channel.deleted.
              * @example monitor.updated
@@ -2376,36 +2404,13 @@ export interface components {
          * @enum {string}
          */
         Scope: "read" | "write" | "admin" | "metrics:write" | "pings:write";
-        /** @description Who did it. */
-        server__features__audit__schemas__Actor: {
-            /**
-             * @description The user's e-mail address, where the account still exists.
-             * @example ada@example.com
-             */
-            email: string | null;
-            /** @description The user's or the key's id; null for the system. */
-            id: string | null;
-            /** @enum {string} */
-            kind: "user" | "key" | "system";
-            /** @description Which sign-in of the user it was, where that is known. */
-            session_id: string | null;
-        };
+        /**
+         * @description What is known of a monitor now. `pending` is a suspicion that the ledger does not know.
+         * @enum {string}
+         */
+        State: "new" | "up" | "degraded" | "pending" | "down" | "unknown";
         /** @description What it was done to. */
-        server__features__audit__schemas__Subject: {
-            /** Format: uuid */
-            id: string;
-            /** @example monitor */
-            kind: string;
-        };
-        /** @description Who did it. */
-        server__features__events__schemas__Actor: {
-            /** @description Null where it was the system. */
-            id: string | null;
-            /** @enum {string} */
-            kind: "user" | "key" | "system";
-        };
-        /** @description What it was done to. */
-        server__features__events__schemas__Subject: {
+        Subject: {
             /**
              * Format: uuid
              * @description The thing's id; of a membership, the member's.
@@ -2417,11 +2422,6 @@ export interface components {
              */
             kind: string;
         };
-        /**
-         * @description What is known of a monitor now. `pending` is a suspicion that the ledger does not know.
-         * @enum {string}
-         */
-        State: "new" | "up" | "degraded" | "pending" | "down" | "unknown";
         /** @description Who owns the organisation from now on. */
         Transfer: {
             /**

@@ -20,7 +20,7 @@ CSV_HEADER = (
 )
 
 
-class Actor(BaseModel):
+class AuditActor(BaseModel):
     """Who did it."""
 
     kind: Literal["user", "key", "system"]
@@ -31,7 +31,7 @@ class Actor(BaseModel):
     session_id: UUID | None = Field(description="Which sign-in of the user it was, where that is known.")
 
 
-class Subject(BaseModel):
+class AuditSubject(BaseModel):
     """What it was done to."""
 
     kind: str = Field(examples=["monitor"])
@@ -47,8 +47,8 @@ class AuditEntry(BaseModel):
     type: str = Field(
         description="What was done, such as monitor.updated or incident.acknowledged.", examples=["monitor.updated"]
     )
-    actor: Actor
-    subject: Subject
+    actor: AuditActor
+    subject: AuditSubject
     before: dict[str, Any] | None = Field(
         description="As it was, secrets redacted; null where it was created.", examples=[{"name": "Home"}]
     )

@@ -1,7 +1,7 @@
 # Needs make and a Python of at least 3.11 (PYTHON=… names one); everything else is installed from the lock files.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench clients reset lock
+.PHONY: help run test fuzz lint types bench clients reset lock
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,6 +18,9 @@ run: $(DEV) ## the embedded Supabase, the API, the worker, the streams and a dem
 
 test: $(DEV) ## all tests, with everything they need; ARGS='-k name' selects
 	@$(PY) -m pytest $(ARGS)
+
+fuzz: $(DEV) ## more than 10,000 cases of Schemathesis; ARGS=--fuzz-seed=7 makes others
+	@$(PY) -m pytest -s tests/stack/test_schemathesis.py --fuzz-examples=150 $(ARGS)
 
 lint: $(DEV) ## ruff and the import contracts
 	@$(PY) -m ruff check .

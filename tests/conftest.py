@@ -56,3 +56,9 @@ def _is_literal(host: str | bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How far tests/stack/test_schemathesis.py goes: `make fuzz` goes farther."""
+    parser.addoption("--fuzz-examples", type=int, default=5, help="examples of each operation, for Schemathesis")
+    parser.addoption("--fuzz-seed", type=int, default=1, help="the seed of Schemathesis")

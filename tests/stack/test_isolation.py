@@ -225,12 +225,7 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
     org = owner.ask("POST", "/v1/orgs", json={"name": "Acme"})["id"]
     monitor = owner.ask("POST", "/v1/monitors", json=DRAFT)["id"]
     channel = owner.ask("POST", "/v1/channels", json={"name": "hook", "url": "http://127.0.0.1:1/"})["id"]
-    incident = value(
-        connection,
-        "insert into incidents (org_id, monitor_id, cause, summary, evidence, started_at)"
-        " values (%s, %s, 'connect', 'could not connect', '{}', now()) returning id::text",
-        [org, monitor],
-    )
+    incident = open_incident(connection, org, monitor)
     owner.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
     key = owner.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})["id"]
     (delivery,) = owner.ask("GET", f"/v1/deliveries?incident_id={incident}")["data"]
@@ -246,6 +241,17 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
         "key": key,
         "delivery": delivery["id"],
     }
+
+
+def open_incident(connection: psycopg.Connection, org: str, monitor: str) -> str:
+    """Open an incident, as a worker would; return its id."""
+    incident: str = value(
+        connection,
+        "insert into incidents (org_id, monitor_id, cause, summary, evidence, started_at)"
+        " values (%s, %s, 'connect', 'could not connect', '{}', now()) returning id::text",
+        [org, monitor],
+    )
+    return incident
 
 
 def send(

@@ -57,9 +57,9 @@ def test_the_api_does_what_its_document_says_and_nothing_else(
 
 def has_read_for_the_other(log: Path, peer: str) -> bool:
     """Tell whether the check of foreign ids was made: of things by their ids, as one who may not see them."""
-    # Not splitlines, which takes a character of some path for the end of a line.
-    lines = [json.loads(line) for line in log.read_text().split("\n") if line]
-    return any(line.get("principal_id") == peer and line["status"] == 404 for line in lines)
+    with log.open() as lines:
+        requests = [json.loads(line) for line in lines]
+    return any(request.get("principal_id") == peer and request["status"] == 404 for request in requests)
 
 
 def furnish_richly(

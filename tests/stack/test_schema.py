@@ -259,7 +259,7 @@ def test_every_function_has_an_empty_search_path(connection: psycopg.Connection)
     assert (
         rows(
             connection,
-            f"select p.proname {FUNCTIONS} and coalesce(p.proconfig, '{{}}') <> array['search_path=\"\"']",
+            f"select p.proname {FUNCTIONS} and not 'search_path=\"\"' = any (coalesce(p.proconfig, '{{}}'))",
         )
         == []
     )

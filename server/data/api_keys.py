@@ -1,6 +1,6 @@
 """API keys as the door knows them: looked up in the database, remembered for seconds, never longer.
 
-Row-level security looks at the key again at every statement (migration 8), so what is remembered here decides no more
+Row-level security looks at the key again at every statement, so what is remembered here decides no more
 than which refusal is explained how, and for whom the limits count.
 """
 

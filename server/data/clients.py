@@ -105,7 +105,7 @@ class Supabase:
         return Database(self._session, self._rest_url, identity, once)
 
     def as_key(self, secret: str, request_id: str, once: Once | None = None) -> Database:
-        """Return the database as the holder of this API key sees it: row-level security knows keys (migration 8)."""
+        """Return the database as the holder of this API key sees it: row-level security knows keys."""
         identity = (("apikey", self._publishable_key), ("X-Tocsin-Key", secret), ("X-Request-ID", request_id))
         return Database(self._session, self._rest_url, identity, once)
 

@@ -62,8 +62,6 @@ create policy "editors delete monitors" on public.monitors
   for delete to authenticated using (org_id = any (array(select private.my_orgs('editor'))));
 
 -- When a monitor is due, who holds it, and the streak that the next verdict continues. `due_at` null: paused.
--- `last_interval_seconds` is the interval that was asked for at the last check, so that a change of the interval neither
--- invents a hole in what was watched nor hides one.
 create table private.monitor_schedules (
   monitor_id uuid primary key references public.monitors (id) on delete cascade,
   due_at timestamptz,
@@ -72,8 +70,7 @@ create table private.monitor_schedules (
   failures integer not null default 0,
   successes integer not null default 0,
   streak_since timestamptz,
-  last_observed_at timestamptz,
-  last_interval_seconds integer
+  last_observed_at timestamptz
 ) with (fillfactor = 70);
 create index monitor_schedules_due on private.monitor_schedules (due_at) where due_at is not null;
 alter table private.monitor_schedules enable row level security;
@@ -174,8 +171,7 @@ begin
   if new.paused and not old.paused then
     update private.monitor_schedules
     set due_at = null, lease_token = null, lease_until = null,
-        failures = 0, successes = 0, streak_since = null, last_observed_at = null,
-        last_interval_seconds = null
+        failures = 0, successes = 0, streak_since = null, last_observed_at = null
     where monitor_id = new.id;
     if exists (select from public.intervals where monitor_id = new.id and ended_at is null) then
       perform private.write_interval(new.id, new.org_id, 'unknown', now(), 'paused');

@@ -90,18 +90,17 @@ grant execute on function public.maintain_check_results(integer, integer) to ser
 
 select public.maintain_check_results(7, 30);
 
--- When a monitor of the caller's was last looked at, and at which interval; nothing where it is not the caller's to see.
-create function private.last_observation(of_monitor uuid)
-returns table (last_observed_at timestamptz, last_interval_seconds integer)
+-- When a monitor of the caller's was last looked at; null where it never was, or is not the caller's to see.
+create function private.last_observed_at(of_monitor uuid) returns timestamptz
 language sql stable security definer
 set search_path = ''
 as $$
-  select s.last_observed_at, s.last_interval_seconds
+  select s.last_observed_at
   from private.monitor_schedules s join public.monitors m on m.id = s.monitor_id
   where s.monitor_id = of_monitor and m.org_id in (select private.my_orgs())
 $$;
-revoke execute on function private.last_observation(uuid) from public, anon;
-grant execute on function private.last_observation(uuid) to authenticated;
+revoke execute on function private.last_observed_at(uuid) from public, anon;
+grant execute on function private.last_observed_at(uuid) to authenticated;
 grant execute on function private.rfc3339(timestamptz) to authenticated;
 
 -- What uptime is computed from, in one call: seconds of each state that ended within the window, and the open line.
@@ -112,9 +111,11 @@ set search_path = ''
 as $$
   select jsonb_build_object(
     'now', private.rfc3339(now()),
+    'interval_seconds', m.interval_seconds,
+    'retry_interval_seconds', m.retry_interval_seconds,
+    'paused', m.paused,
     'first_started_at', (select private.rfc3339(min(i.started_at)) from public.intervals i where i.monitor_id = m.id),
-    'last_observed_at', private.rfc3339(last.last_observed_at),
-    'last_interval_seconds', last.last_interval_seconds,
+    'last_observed_at', private.rfc3339(private.last_observed_at(m.id)),
     'open', (
       select jsonb_build_object('state', i.state, 'cause', i.cause, 'started_at', private.rfc3339(i.started_at))
       from public.intervals i where i.monitor_id = m.id and i.ended_at is null
@@ -131,7 +132,6 @@ as $$
     ), '{}'::jsonb)
   )
   from public.monitors m
-  left join lateral private.last_observation(m.id) last on true
   where m.id = monitor_history.monitor_id
 $$;
 revoke execute on function public.monitor_history(uuid, timestamptz, timestamptz) from public, anon;

@@ -45,8 +45,7 @@ begin
       'failures', s.failures,
       'successes', s.successes,
       'streak_since', private.rfc3339(s.streak_since),
-      'last_observed_at', private.rfc3339(s.last_observed_at),
-      'last_interval_seconds', s.last_interval_seconds
+      'last_observed_at', private.rfc3339(s.last_observed_at)
     ) order by s.due_at)
   into checks
   from leased s
@@ -59,7 +58,7 @@ $$;
 -- Writes a batch of results with what was judged of them, in one transaction. Each item:
 --   {result_id, monitor_id, lease_token, region, started_at, outcome, status_code, error_kind, error_detail, dns_ms,
 --    connect_ms, tls_ms, first_byte_ms, total_ms, remote_ip, tls_expires_at, state, state_since, failures, successes,
---    streak_since, last_interval_seconds, next_due_at, transitions: [{state, at, cause}], incident: {started_at, cause, summary, evidence} | null,
+--    streak_since, next_due_at, transitions: [{state, at, cause}], incident: {started_at, cause, summary, evidence} | null,
 --    recovered_at: time | null}
 -- 1. Make the day that results fall on, where it is missing, before anything is locked.
 -- 2. Lock the monitors that change, then the schedules: the order in which a person's change takes them, so that
@@ -138,9 +137,9 @@ begin
 
   update private.monitor_schedules s
   set due_at = i.next_due_at, lease_token = null, lease_until = null, failures = i.failures, successes = i.successes,
-      streak_since = i.streak_since, last_observed_at = i.started_at, last_interval_seconds = i.last_interval_seconds
+      streak_since = i.streak_since, last_observed_at = i.started_at
   from jsonb_to_recordset(batch) as i (monitor_id uuid, lease_token uuid, next_due_at timestamptz, failures integer,
-    successes integer, streak_since timestamptz, started_at timestamptz, last_interval_seconds integer)
+    successes integer, streak_since timestamptz, started_at timestamptz)
   where s.monitor_id = i.monitor_id and s.lease_token = i.lease_token;
   get diagnostics counted = row_count;
   return jsonb_build_object('now', private.rfc3339(clock_timestamp()), 'counted', counted);

@@ -13,7 +13,7 @@ import pytest
 from tests.architecture.test_boundaries import ROOT
 from tests.stack.sql import World, acting_as, make_world, rows, value
 
-MIGRATION = ROOT / "supabase" / "migrations" / "20261124000015_realtime_broadcast.sql"
+MIGRATION = ROOT / "supabase" / "migrations" / "20261124000016_realtime_broadcast.sql"
 STAND_IN = """
     create schema realtime;
     grant usage on schema realtime to authenticated;

@@ -185,7 +185,7 @@ alter table public.events add column session_id uuid;
 alter table public.events drop constraint events_actor_kind;
 alter table public.events add constraint events_actor_kind check (actor_kind in ('user', 'key', 'system'));
 -- What every member may read of an event. What it was before, and in which session somebody did it, is for admins, whom
--- the audit trail (migration 13) answers.
+-- the audit trail (audit.sql) answers.
 revoke select on public.events from authenticated;
 grant select (seq, xid, org_id, occurred_at, actor_kind, actor_id, type, subject_kind, subject_id, after)
   on public.events to authenticated, anon;

@@ -17,6 +17,7 @@ from server.data.auth_api import AuthApi
 from server.data.clients import Supabase
 from server.data.counters import MemoryCounters, SharedCounters
 from server.data.jwks import JWKS_PATH, JwksSnapshot, fetch_jwks
+from server.data.privileged import secret_deriver
 from server.data.transport import UpstreamSession
 from server.egress import Egress
 from server.http import openapi, problems
@@ -79,6 +80,7 @@ def _services(
         limits=Limiter(settings.rate_limits, redis or MemoryCounters(), clock, settings.trusted_proxies),
         redis=redis,
         metrics=CollectorRegistry(),
+        derive_secret=secret_deriver(settings.supabase_secret_key),
         openapi_document=orjson.dumps(openapi.document(operations, _version(), settings.streams_url)),
     )
 

@@ -1,13 +1,20 @@
 """The only holder of the secret key, which passes row-level security. Every use of it is a named function of this file.
 
-Each is one narrow RPC that the database grants to `service_role` alone.
+Each is one narrow RPC that the database grants to `service_role` alone; but for `secret_deriver`, which opens nothing.
 """
 
+import hmac
+from collections.abc import Callable
 from typing import Any
 
 from server.data.clients import Database
 from server.data.queries import call
 from server.data.transport import UpstreamSession
+
+
+def secret_deriver(secret_key: str) -> Callable[[str], bytes]:
+    """Return what makes of a seed 256 bits that follow from it, and that nobody without the secret key can know."""
+    return lambda seed: hmac.digest(secret_key.encode(), seed.encode(), "sha256")
 
 
 class Privileged:

@@ -1,12 +1,11 @@
 """Idempotency-Key: the same POST sent again is answered as it was the first time, and does nothing.
 
-The key commits in the transaction of the write itself (`public.once`, migration 9), so it holds whatever dies between.
+The key commits in the transaction of the write itself (`public.once`), so it holds whatever dies between.
 Only what was written is kept: a request that was refused is judged anew. After 24 hours a key is forgotten.
 Source: draft-ietf-httpapi-idempotency-key-header; the manners are Stripe's.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 from typing import TYPE_CHECKING
@@ -50,4 +49,4 @@ def fresh_secret(call: "Call", label: str) -> bytes:
     if call.once is None:
         return secrets.token_bytes(SECRET_BYTES)
     seed = "\0".join([label, principal_id(call.principal), call.once.key, call.once.fingerprint])
-    return hmac.digest(call.services.settings.supabase_secret_key.encode(), seed.encode(), "sha256")
+    return call.services.derive_secret(seed)

@@ -57,6 +57,7 @@ class Services:
     redis: SharedCounters | None
     metrics: CollectorRegistry
     openapi_document: bytes
+    derive_secret: Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,17 +124,17 @@ def test_only_the_edges_read_a_clock():
     assert modules_that_use(CLOCKS) == CLOCK_READERS
 
 
-def test_the_secret_key_goes_to_the_worker_and_the_stream_process_alone():
+def test_only_the_roots_of_the_processes_read_the_secret_key_and_they_hand_it_to_its_holder():
     users = {name for name, source in sources() if "supabase_secret_key" in source}
-    # The API only derives secrets from it, that a repeated request shows again; it opens nothing with it.
     assert users == {
         "server/settings.py",
         "server/streams/app.py",
         "server/worker/__main__.py",
-        "server/http/idempotency.py",
+        "server/app.py",
     }
     holders = modules_that_use(re.compile(r"server\.data\.privileged(\..*)?"))
     assert holders == {
+        "server/app.py",  # to derive secrets that a repeated request shows again; it opens nothing
         "server/streams/app.py",
         "server/streams/entrance.py",
         "server/worker/__main__.py",

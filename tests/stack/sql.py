@@ -165,3 +165,10 @@ def record(connection: psycopg.Connection, *results: dict[str, Any]) -> int:
     """Record results as a worker does; return how many counted."""
     counted: int = value(connection, "select record(%s)", [json.dumps(results)])["counted"]
     return counted
+
+
+def walk_plan(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every node of a plan, as `explain (format json)` tells it."""
+    yield node
+    for child in node.get("Plans", []):
+        yield from walk_plan(child)

@@ -1,28 +1,23 @@
-"""Lists, what comes along with them, the overview and 304s, as real Postgres and the embedded Supabase answer them."""
+"""Lists, what comes along with them, and the overview, as real Postgres and the embedded Supabase answer them."""
 
 import random
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg.types.json import Jsonb
 
-from server.app import all_operations
 from server.features.monitors.rules import State
 from server.features.overview.rules import share_of
 from server.features.uptime.rules import History, OpenLine, count_uptime, ratios_of
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
+from tests.stack.place import RESOLVED, START, Place, insert, insert_check, insert_incident, insert_line
 from tests.stack.product import Api
 from tests.stack.sql import acting_as, make_user, rows, value
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 # Names that PostgREST's filters, URLs, JSON and collations could each stumble over.
 AWKWARD = [
     *("", "a", "A", "ä", "Z", "z", "é", "e\u0301", "ß", "ss", "𝄞", "日本", "👩‍👩‍👧", "\u202e", "\ufeff", "\ue000"),
@@ -70,81 +65,11 @@ AWKWARD = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An organisation of somebody who asks the API, and a superuser's way into it."""
-
-    api: Api
-    org_id: UUID
-    connection: psycopg.Connection
-    user_id: UUID
-
-    def insert_monitor(self, name: str, **columns: Any) -> UUID:
-        return insert_monitor(self.connection, self.org_id, name, **columns)
-
-    def read_all(self, path: str, limit: int, **query: Any) -> list[dict[str, Any]]:
-        """Return all pages of a list put together."""
-        return [row for page in self.read_pages(path, limit, **query) for row in page]
-
-    def read_pages(self, path: str, limit: int, **query: Any) -> Iterator[list[dict[str, Any]]]:
-        cursor: str | None = None
-        while True:
-            page = self.api.ask("GET", path, params={**query, "cursor": cursor, "limit": limit})
-            yield page["data"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
-
-
 @pytest.fixture
 def place(quiet_api: Api, own_supabase: EmbeddedSupabase, connection: psycopg.Connection) -> Place:
     user = sign_up_at(own_supabase)
     api = quiet_api.as_user(user.access_token)
     return Place(api, UUID(api.ask("POST", "/v1/orgs", json={"name": "Acme"})["id"]), connection, user.id)
-
-
-def insert_monitor(connection: psycopg.Connection, org_id: UUID, name: str, **columns: Any) -> UUID:
-    row = {
-        "org_id": org_id,
-        "name": name,
-        "kind": "http",
-        "target": "http://127.0.0.1:1/",
-        "interval_seconds": 60,
-        "timeout_seconds": 10,
-        "retry_interval_seconds": 15,
-        "fail_threshold": 2,
-        "recover_threshold": 1,
-        "expected_status": ["200-299"],
-        "max_redirects": 5,
-        **columns,
-    }
-    return insert(connection, "monitors", row)
-
-
-def insert(connection: psycopg.Connection, table: str, row: dict[str, Any]) -> UUID:
-    names, places = ", ".join(row), ", ".join(["%s"] * len(row))
-    found: UUID = value(
-        connection,
-        f"insert into {table} ({names}) values ({places}) returning id",
-        list(row.values()),
-    )
-    return found
-
-
-def insert_incident(place: Place, monitor_id: UUID, **columns: Any) -> UUID:
-    row = {
-        "org_id": place.org_id,
-        "monitor_id": monitor_id,
-        "cause": "connect",
-        "summary": "could not connect",
-        "evidence": Jsonb({}),
-        "started_at": START,
-        **columns,
-    }
-    return insert(place.connection, "incidents", row)
-
-
-RESOLVED = {"state": "resolved", "resolved_at": START, "resolution": "recovered"}
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -270,20 +195,6 @@ def test_checks_come_in_both_directions_within_a_window(place: Place):
     assert [datetime.fromisoformat(each) for each in found] == within
 
 
-def insert_check(place: Place, monitor: UUID, moment: datetime, outcome: str) -> None:
-    row = {
-        "id": uuid4(),
-        "org_id": place.org_id,
-        "monitor_id": monitor,
-        "started_at": moment,
-        "region": "test",
-        "outcome": outcome,
-        "counted": True,
-        "total_ms": 12.5,
-    }
-    insert(place.connection, "check_results", row)
-
-
 def test_what_comes_along_is_what_one_would_have_asked_for_next(place: Place):
     down, fine, fresh = (place.insert_monitor(name) for name in ("down", "fine", "fresh"))
     now = datetime.now(UTC).replace(microsecond=0)
@@ -368,20 +279,6 @@ def test_the_overview_tells_what_a_home_screen_needs(place: Place):
     assert place.api.ask("GET", "/v1/overview", params={"org_id": str(place.org_id)})["organisations"] == [found]
 
 
-def insert_line(
-    place: Place, monitor: UUID, state: str, begins: datetime, ends: datetime | None, cause: str = "test"
-) -> None:
-    row = {
-        "org_id": place.org_id,
-        "monitor_id": monitor,
-        "state": state,
-        "cause": cause,
-        "started_at": begins,
-        "ended_at": ends,
-    }
-    insert(place.connection, "intervals", row)
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_the_uptime_of_the_overview_is_that_of_each_monitor_summed(place: Place, seed: int):
     """The database's sum is held against the rule for one monitor, with ledgers at random, at the same moment."""
@@ -449,230 +346,3 @@ def test_the_overview_of_a_stranger_is_that_of_nothing(place: Place, quiet_api: 
     with acting_as(place.connection, make_user(place.connection)):
         assert value(place.connection, "select private.spent_in_states(%s, now())", [place.org_id]) == {}
         assert rows(place.connection, "select * from private.last_observations(%s)", [place.org_id]) == []
-
-
-# What a GET answers of the moment itself, so that no two answers are the same.
-NEVER_THE_SAME = {"readyz", "metrics", "list_events"}
-
-
-@pytest.fixture(scope="module")
-def furnished(
-    quiet_api: Api, own_supabase: EmbeddedSupabase, connection: psycopg.Connection
-) -> tuple[Place, dict[str, str]]:
-    user = sign_up_at(own_supabase)
-    api = quiet_api.as_user(user.access_token)
-    here = Place(api, UUID(api.ask("POST", "/v1/orgs", json={"name": "Acme"})["id"]), connection, user.id)
-    monitor = here.insert_monitor("m")
-    api.ask("POST", "/v1/channels", json={"name": "hook", "url": "http://127.0.0.1:1/"})
-    incident = insert_incident(here, monitor)
-    api.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
-    insert_check(here, monitor, datetime.now(UTC), "up")
-    insert_line(here, monitor, "up", START + timedelta(hours=1), START + timedelta(hours=2))
-    api.ask("POST", f"/v1/orgs/{here.org_id}/invitations", json={"email": "x@y.zz", "role": "viewer"})
-    key = api.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})["id"]
-    return here, {
-        "org_id": str(here.org_id),
-        "monitor_id": str(monitor),
-        "incident_id": str(incident),
-        "key_id": key,
-        "user_id": str(user.id),
-    }
-
-
-def path_of(path: str, ids: dict[str, str]) -> str:
-    path = path.replace("<string:asset>", "swagger-ui.css")
-    path = re.sub(r"<uuid:(\w+)>", lambda found: ids[found[1]], path)
-    return f"{path}?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z" if path.endswith("/uptime") else path
-
-
-# A file to download has no validator, and neither has a stream, which another process serves.
-GETS = [each for each in all_operations() if each.method == "GET" and not each.files and not each.is_elsewhere]
-
-
-@pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.name)
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_every_get_is_304_to_whoever_holds_it(furnished: tuple[Place, dict[str, str]], operation: Any, method: str):
-    place, ids = furnished
-    path = path_of(operation.path, ids)
-    whole = place.api.send("GET", path)
-    assert whole.status_code == 200, whole.text
-    again = place.api.send(method, path, headers={"If-None-Match": whole.headers["ETag"]})
-    if operation.name in NEVER_THE_SAME:
-        # Where the event log stands moves with every transaction, and else not.
-        assert again.status_code in ({200, 304} if operation.name == "list_events" else {200})
-        return
-    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", whole.headers["ETag"])
-    other = place.api.send(method, path, headers={"If-None-Match": '"0123456789abcdef01"'})
-    assert (other.status_code, other.headers["ETag"]) == (200, whole.headers["ETag"])
-    assert other.content == (whole.content if method == "GET" else b"")
-    assert other.headers["Content-Length"] == whole.headers["Content-Length"]
-
-
-ORG_CHANGED = "update organisations set name = name || '!' where id = %(org_id)s"
-MONITOR_CHANGED = "update monitors set name = name || '!' where id = %(monitor_id)s"
-CHANGES = {
-    "list_orgs": ORG_CHANGED,
-    "read_org": ORG_CHANGED,
-    "read_me": ORG_CHANGED,
-    "list_monitors": MONITOR_CHANGED,
-    "read_monitor": MONITOR_CHANGED,
-    "list_checks": "update check_results set total_ms = total_ms + 1 where monitor_id = %(monitor_id)s",
-    "read_uptime": "update intervals set ended_at = ended_at + interval '1 minute' where monitor_id = %(monitor_id)s",
-    "read_overview": "update incidents set summary = summary || '!' where id = %(incident_id)s",
-    "list_incidents": "update incidents set summary = summary || '!' where id = %(incident_id)s",
-    "read_incident": "update incident_comments set body = body || '!' where incident_id = %(incident_id)s",
-    "list_channels": "update channels set name = name || '!' where org_id = %(org_id)s",
-    "list_api_keys": "update api_keys set name = name || '!' where org_id = %(org_id)s",
-    "read_api_key": "update api_keys set name = name || '!' where org_id = %(org_id)s",
-    "read_usage": (
-        "update organisations set plan = case plan when 'free' then 'standard' else 'free' end where id = %(org_id)s"
-    ),
-    "list_members": "update auth.users set email = 'x' || email where id::text = %(user_id)s",
-    "read_member": "update auth.users set email = 'x' || email where id::text = %(user_id)s",
-    "list_invitations": "update invitations set expires_at = expires_at + interval '1 hour' where org_id = %(org_id)s",
-    "list_audit": ORG_CHANGED,
-    "list_deliveries": "update deliveries set attempts = attempts + 1 where org_id = %(org_id)s",
-}
-
-
-def test_every_closed_get_has_a_change():
-    closed = {operation.name for operation in GETS if not operation.is_public}
-    assert set(CHANGES) == closed - NEVER_THE_SAME
-
-
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_has_changed_is_answered_whole_under_another_etag(
-    furnished: tuple[Place, dict[str, str]], name: str, method: str
-):
-    place, ids = furnished
-    path = path_of(next(operation.path for operation in GETS if operation.name == name), ids)
-    tag = place.api.send("GET", path).headers["ETag"]
-    place.connection.execute(CHANGES[name], ids)
-    after = place.api.send(method, path, headers={"If-None-Match": tag})
-    assert after.status_code == 200
-    assert after.headers["ETag"] != tag
-    assert place.api.send(method, path, headers={"If-None-Match": after.headers["ETag"]}).status_code == 304
-
-
-# What a list is asked in each order, within one organisation: the table or view, and a filter beside org_id.
-PLANS = [
-    *(("monitors", column, "org_id") for column in ("created_at", "updated_at", "state_since")),
-    ("named_monitors", "name_key", "org_id"),
-    *(("incidents", column, parent) for column in ("opened_at", "started_at") for parent in ("org_id", "monitor_id")),
-    ("channels", "created_at", "org_id"),
-    ("named_channels", "name_key", "org_id"),
-    *(("deliveries", "created_at", parent) for parent in ("org_id", "channel_id")),
-    ("check_results", "started_at", "monitor_id"),
-]
-
-
-@pytest.fixture(scope="module")
-def crowd(own_supabase: EmbeddedSupabase, connection: psycopg.Connection) -> dict[str, Any]:
-    """100,000 rows of each list in one organisation, among many; no triggers, which would make events of them."""
-    people = [make_user(connection) for _ in range(2)]
-    orgs = [value(connection, "insert into organisations (name) values ('o') returning id") for _ in range(50)]
-    connection.execute("insert into memberships select unnest(%s::uuid[]), %s, 'owner'", [orgs, people[1]])
-    connection.execute("insert into memberships values (%s, %s, 'viewer')", [orgs[0], people[0]])
-    with connection.transaction():
-        connection.execute("set local session_replication_role = replica")
-        for statement in CROWD.split(";\n"):
-            connection.execute(statement, {"orgs": orgs, "big": orgs[0]})
-    connection.execute("analyze")
-    parents = {"monitor_id": "incidents", "channel_id": "deliveries"}
-    ids = {
-        column: value(connection, f"select {column} from {table} where org_id = %s limit 1", [orgs[0]])
-        for column, table in parents.items()
-    }
-    return {"user_id": people[0], "org_id": orgs[0], **ids}
-
-
-CROWD = """
-create temporary table crowd on commit drop as
-  select c.*, min(id::text) over (partition by org_id, n %% 10)::uuid as parent_id
-  from (
-    select gen_random_uuid() as id, n, timestamptz '2026-01-01' + n * interval '1 second' as at,
-      case when n <= 100000 then %(big)s::uuid else (%(orgs)s::uuid[])[2 + n %% 49] end as org_id
-    from generate_series(1, 150000) n
-  ) c;
-insert into monitors (id, org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
-    fail_threshold, recover_threshold, expected_status, max_redirects, created_at, updated_at, state_since)
-  select id, org_id, md5(n::text), 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, '{200-299}', 5, at, at, at
-  from crowd;
-insert into channels (id, org_id, kind, name, url, created_at)
-  select id, org_id, 'webhook', md5(n::text), 'http://127.0.0.1:1/', at from crowd;
-insert into incidents (id, org_id, monitor_id, cause, summary, evidence, started_at, opened_at, state, resolved_at,
-    resolution)
-  select id, org_id, parent_id, 'connect', 's', '{}', at, at, 'resolved', at, 'recovered' from crowd;
-insert into deliveries (org_id, channel_id, incident_id, type, payload, state, next_attempt_at, created_at)
-  select org_id, parent_id, id, 'incident.opened', '{}', 'delivered', null, at from crowd;
-insert into check_results (id, org_id, monitor_id, started_at, region, outcome, counted)
-  select id, org_id, parent_id, date_trunc('day', now()) + n * interval '1 second', 'x', 'up', true from crowd"""
-
-
-@pytest.mark.parametrize("direction", ["asc", "desc"])
-@pytest.mark.parametrize(("table", "column", "parent"), PLANS)
-def test_a_page_is_cut_out_of_an_index_wherever_it_begins(
-    crowd: dict[str, Any], connection: psycopg.Connection, table: str, column: str, parent: str, direction: str
-):
-    """51 rows are read to answer 50, at the start and in the middle: an index scan, and nothing that sorts 100,000.
-
-    An order by name comes from its index too, but begins at its start (docs/decisions.md, "Reading well").
-    """
-    beyond = "<" if direction == "desc" else ">"
-    with acting_as(connection, crowd["user_id"]):
-        middle, row_id = rows(
-            connection,
-            f"select {column}, id from {table} where {parent} = %s order by {column}, id offset 4000 limit 1",
-            [crowd[parent]],
-        )[0]
-        # That an index can serve the page, from wherever it begins, is ours; whether Postgres finds it cheaper to sort
-        # a few thousand rows is a matter of its statistics, which differ from run to run.
-        for other_way in ("enable_sort", "enable_incremental_sort", "enable_bitmapscan", "enable_seqscan"):
-            connection.execute(f"set local {other_way} = off")
-        after = f" and {column} {beyond}= %s and ({column} {beyond} %s or id {beyond} %s)"
-        for condition, more in (("", []), (after, [middle, middle, row_id])):
-            plan = value(
-                connection,
-                f"explain (analyze, format json) select * from {table} where {parent} = %s{condition}"
-                f" order by {column} {direction}, id {direction} limit 51",
-                [crowd[parent], *more],
-            )[0]["Plan"]
-            steps = list(walk(plan))
-            assert any(step["Node Type"].startswith("Index") for step in steps), plan
-            assert not any("Sort" in step["Node Type"] for step in steps), plan
-            if column == "name_key" and condition:
-                continue
-            assert max(step["Actual Rows"] + step.get("Rows Removed by Filter", 0) for step in steps) < 200, plan
-
-
-def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for step in plan.get("Plans", []):
-        yield from walk(step)
-
-
-def test_a_page_of_events_reads_what_it_answers_however_much_follows(connection: psycopg.Connection):
-    """The organisation is one of many and has had more events than the others, for which a planner does not look."""
-    user_id = make_user(connection)
-    with connection.transaction(force_rollback=True):
-        org_id = value(connection, "insert into organisations (name) values ('Busy') returning id")
-        connection.execute(
-            "insert into memberships (org_id, user_id, role) values (%s, %s, 'viewer')", [org_id, user_id]
-        )
-        connection.execute(
-            "insert into events (xid, org_id, actor_kind, type, subject_kind, subject_id)"
-            " select (1 + i / 10)::text::xid8, org, 'system', 'monitor.updated', 'monitor', gen_random_uuid()"
-            " from (select gen_random_uuid() as org from generate_series(1, 2000)) others, generate_series(1, 10) i"
-            " union all"
-            " select (1 + i / 10)::text::xid8, %s, 'system', 'monitor.updated', 'monitor', gen_random_uuid()"
-            " from generate_series(1, 5000) i",
-            [org_id],
-        )
-        connection.execute("analyze events")
-        with acting_as(connection, user_id):
-            before = value(connection, "select pg_stat_get_xact_tuples_fetched('events'::regclass)")
-            page = value(connection, "select read_events('1', 0, 50)")
-            fetched = value(connection, "select pg_stat_get_xact_tuples_fetched('events'::regclass)") - before
-    assert len(page["events"]) == 50
-    assert fetched < 300, "or 5,000, to sort them"

@@ -1,8 +1,5 @@
 """Who sees and changes which row: owner, admin, editor, viewer and a stranger, at each table, in straight SQL."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import psycopg
 import pytest
 
@@ -22,6 +19,7 @@ from tests.stack.sql import (
     result,
     rows,
     value,
+    walk_plan,
 )
 
 EDITORS = {"owner", "admin", "editor"}
@@ -291,7 +289,7 @@ def test_a_policy_is_asked_once_a_statement_and_finds_its_rows_by_index(
 ):
     with acting_as(connection, crowd.people["owner"]):
         ((plan,),) = rows(connection, f"explain (analyze, costs off, timing off, format json) {query}")
-    nodes = list(walk(plan[0]["Plan"]))
+    nodes = list(walk_plan(plan[0]["Plan"]))
     asking = [node for node in nodes if node.get("Parent Relationship") in {"InitPlan", "SubPlan"}]
     # An event is seen by members, some kinds by admins, one's own membership by oneself: three questions, each once.
     questions = 3 if "events" in query else 1
@@ -333,10 +331,3 @@ def crowd(connection: psycopg.Connection) -> World:
         )
     connection.execute("analyze")
     return world
-
-
-def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every node of a plan."""
-    yield node
-    for child in node.get("Plans", []):
-        yield from walk(child)

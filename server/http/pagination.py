@@ -151,6 +151,19 @@ def listed(table: str, page: PageQuery) -> str:
     return f"named_{table}" if Order.read(order_of(page)).column == "name" else table
 
 
+def before_arguments(page: PageQuery) -> dict[str, Any]:
+    """Return what a function that cuts out a page itself, newest first, takes of it: {before_at, before_id, max_rows}.
+
+    It answers one row more than the page, which tells whether the list goes on.
+    """
+    after = page.after
+    return {
+        "before_at": after.at.isoformat() if after else None,
+        "before_id": str(after.id) if after else None,
+        "max_rows": page.limit + 1,
+    }
+
+
 def paged(query: Any, page: PageQuery, by: str = "created_at") -> Any:
     """Sort a query as the page wants it, and cut out the page and one row more: does it go on?"""
     column, is_descending = Order.read(order_of(page, by))

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import call
-from server.http.pagination import PageQuery
+from server.http.pagination import PageQuery, before_arguments
 
 
 def create(database: Database, org_id: UUID, email: str, role: str, token_hash: str) -> bytes:
@@ -15,18 +15,7 @@ def create(database: Database, org_id: UUID, email: str, role: str, token_hash: 
 
 def list_page(database: Database, org_id: UUID, page: PageQuery) -> bytes:
     """Return a page of open invitations, newest first, as a JSON array. Raises NotFound, Forbidden."""
-    after = page.after
-    return database.execute(
-        call(
-            "list_invitations",
-            {
-                "org_id": str(org_id),
-                "before_at": after and after.at.isoformat(),
-                "before_id": after and str(after.id),
-                "max_rows": page.limit + 1,
-            },
-        )
-    )
+    return database.execute(call("list_invitations", {"org_id": str(org_id), **before_arguments(page)}))
 
 
 def resend(database: Database, org_id: UUID, invitation_id: UUID, token_hash: str) -> bytes:

@@ -5,23 +5,12 @@ from uuid import UUID
 
 from server.data.clients import Database
 from server.data.queries import call, table
-from server.http.pagination import PageQuery
+from server.http.pagination import PageQuery, before_arguments
 
 
 def list_page(database: Database, org_id: UUID, page: PageQuery) -> bytes:
     """Return a page of members, newest first, as a JSON array. Raises NotFound."""
-    after = page.after
-    return database.execute(
-        call(
-            "list_members",
-            {
-                "org_id": str(org_id),
-                "before_at": after and after.at.isoformat(),
-                "before_id": after and str(after.id),
-                "max_rows": page.limit + 1,
-            },
-        )
-    )
+    return database.execute(call("list_members", {"org_id": str(org_id), **before_arguments(page)}))
 
 
 def read(database: Database, org_id: UUID, user_id: UUID) -> bytes:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from server.features.monitors.rules import ErrorKind
+from server.features.checks.rules import ErrorKind
 from server.probes.hop import MAX_HEADER_BYTES, Hop, Place, Stop
 from server.probes.names import Lookup
 

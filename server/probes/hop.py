@@ -13,7 +13,7 @@ import idna
 import pycurl
 
 from server.egress import Egress, read_literal
-from server.features.monitors.rules import Timings
+from server.features.checks.rules import Timings
 from server.probes.names import Lookup
 
 USER_AGENT = "Tocsin/0.1 (uptime check)"

@@ -19,7 +19,8 @@ import pycurl
 
 from server.details import clean_detail
 from server.egress import Egress, Resolve
-from server.features.monitors.rules import ErrorKind, HttpCheck, Observation, Timings
+from server.features.checks.rules import ErrorKind, Observation, Timings
+from server.features.monitors.rules import HttpCheck
 from server.probes.faults import Fault, find_lookup_trouble, find_trouble
 from server.probes.hop import Hop, Place, Stop, locate, to_ms
 from server.probes.names import Lookup, Names

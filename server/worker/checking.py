@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from server.errors import AppError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
-from server.features.monitors.rules import HttpCheck, Observation, judge
+from server.features.checks.rules import Observation
+from server.features.monitors.rules import HttpCheck, judge
 from server.worker.clock import DatabaseClock
 from server.worker.store import ClaimedCheck, WorkerStore
 

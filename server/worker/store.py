@@ -10,16 +10,8 @@ from pydantic import AwareDatetime, BaseModel, Field, RootModel, ValidationError
 
 from server.data.privileged import Privileged
 from server.errors import Unavailable
-from server.features.monitors.rules import (
-    HttpCheck,
-    Observation,
-    Policy,
-    Standing,
-    State,
-    Verdict,
-    next_due_at,
-    status_ranges,
-)
+from server.features.checks.rules import Observation
+from server.features.monitors.rules import HttpCheck, Policy, Standing, State, Verdict, next_due_at, status_ranges
 
 log = logging.getLogger("tocsin.worker")
 

@@ -8,7 +8,7 @@ import responses
 
 from server.app import all_operations
 from server.features.audit.routes import PAGE_ROWS
-from server.features.monitors.rules import Observation
+from server.features.checks.rules import Observation
 from server.http.routing import Operation
 from tests.http.conftest import EVENTS, MEMBERSHIPS, MONITOR_FOR_WRITING, ORG_ID, SUPABASE_URL, auth_says_yes
 from tests.http.test_parsing import (

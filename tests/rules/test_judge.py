@@ -9,17 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.features.monitors.rules import (
-    ErrorKind,
-    Observation,
-    Policy,
-    Standing,
-    State,
-    Timings,
-    Transition,
-    Verdict,
-    judge,
-)
+from server.features.checks.rules import ErrorKind, Observation, Timings
+from server.features.monitors.rules import Policy, Standing, State, Transition, Verdict, judge
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STEP = timedelta(seconds=10)

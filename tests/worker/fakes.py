@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 from server.data.privileged import Privileged
 from server.errors import AppError
-from server.features.monitors.rules import ErrorKind, HttpCheck, Observation, Timings
+from server.features.checks.rules import ErrorKind, Observation, Timings
+from server.features.monitors.rules import HttpCheck
 from server.worker.delivery.outcome import Delivered, Failed
 from server.worker.store import ClaimedCheck, ClaimedDelivery, Claims, Settlement, WorkerStore
 

@@ -10,7 +10,8 @@ import pytest
 import trustme
 
 from server.egress import Egress
-from server.features.monitors.rules import ErrorKind, HttpCheck, Observation, Timings
+from server.features.checks.rules import ErrorKind, Observation, Timings
+from server.features.monitors.rules import HttpCheck
 from server.probes.faults import describe_ranges
 from server.probes.hop import MAX_BODY_BYTES, locate
 from server.probes.http import HttpProber, check_once

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from server.features.monitors.rules import ErrorKind
+from server.features.checks.rules import ErrorKind
 from server.http.fields import Moment
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from server.features.checks.rules import Observation
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -25,20 +27,6 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-class ErrorKind(StrEnum):
-    """Why a check failed: the first thing that went wrong."""
-
-    DNS = "dns"
-    CONNECT = "connect"
-    TLS = "tls"
-    TIMEOUT = "timeout"
-    STATUS = "status"
-    REDIRECTS = "redirects"
-    PROTOCOL = "protocol"
-    BLOCKED = "blocked"
-    INTERNAL = "internal"
-
-
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
     """What an http check does. `expected_status` holds inclusive ranges; `max_redirects` 0 follows none."""
@@ -47,38 +35,6 @@ class HttpCheck:
     timeout_seconds: float
     expected_status: Sequence[tuple[int, int]] = ((200, 299),)
     max_redirects: int = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Milliseconds each phase took by itself; None where the phase was not reached or did not happen.
-
-    After redirects `dns_ms` to `first_byte_ms` are those of the last hop; `total_ms` is the whole check.
-    """
-
-    dns_ms: float | None = None
-    connect_ms: float | None = None
-    tls_ms: float | None = None
-    first_byte_ms: float | None = None
-    total_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one check saw. `error_kind` None means success; `error_detail` is for people, at most 300 characters."""
-
-    started_at: datetime
-    timings: Timings = Timings()
-    status_code: int | None = None
-    error_kind: ErrorKind | None = None
-    error_detail: str | None = None
-    remote_ip: str | None = None
-    tls_expires_at: datetime | None = None
-
-    @property
-    def ok(self) -> bool:
-        """True where the target answered as expected."""
-        return self.error_kind is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from server.features.checks.rules import ErrorKind
 from server.features.monitors import rules
-from server.features.monitors.rules import ErrorKind, State
+from server.features.monitors.rules import State
 from server.features.orgs.rules import Role
 from server.http.choices import AnyOf
 from server.http.fields import NOT_BLANK, WHOLE, WITHOUT_NUL, HttpUrl, OrgId, included

@@ -21,7 +21,7 @@ from server.probes.assertions import Operator, Subject
 from server.probes.check import Check
 from server.probes.equipment import Equipment
 from server.probes.findings import Evidence
-from server.probes.places import HostPort, read_name, read_resolver
+from server.probes.places import HostPort, read_resolver
 from server.probes.timing import Watch
 from server.probes.trouble import Trouble, describe_block, fail
 
@@ -76,9 +76,9 @@ class DnsOptions(BaseModel):
     ] = None
 
 
-async def probe_dns(equipment: Equipment, check: Check, seen: Observation) -> Observation:
+async def probe_dns(equipment: Equipment, check: Check, name: str, seen: Observation) -> Observation:
     """Ask, over UDP and, where an answer does not fit, over TCP; hold the answers against the assertions."""
-    options, name = check.options, read_name(check.target)
+    options = check.options
     assert isinstance(options, DnsOptions)
     asked = None if options.resolver is None else read_resolver(options.resolver)
     # The worker's own resolver is the operator's choice, wherever it is; another one is a target as any.

@@ -62,7 +62,8 @@ def estimate_cost(assertions: Sequence[Assertion], evidence: Evidence) -> int:
     """Return how much work `weigh` may be at worst: characters read, times the size of the automata that read them."""
     letters = len(evidence.body or b"") + len(evidence.received or b"")
     letters += sum(map(len, evidence.headers.values())) + sum(map(len, evidence.answers or ()))
-    return letters * (1 + sum(each.pattern.programsize for each in assertions if each.pattern is not None))
+    automata: int = sum(each.pattern.programsize for each in assertions if each.pattern is not None)
+    return letters * (1 + automata)
 
 
 def find_failure(findings: Sequence[Finding]) -> Trouble | None:

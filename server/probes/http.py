@@ -26,18 +26,15 @@ from server.probes.timing import to_ms
 from server.probes.trouble import Trouble, fail, find_lookup_trouble
 
 
-async def probe_http(equipment: Equipment, check: Check, seen: Observation) -> Observation:
+async def probe_http(equipment: Equipment, check: Check, place: Place, seen: Observation) -> Observation:
     """Look up, ask and follow redirects, until there is something to judge or the time is over."""
     options = check.options
     assert isinstance(options, HttpOptions)
     request = requests.make_request(
         options, keeps_headers=check.reads(Subject.HEADER), keeps_body=check.reads(Subject.BODY, Subject.JSON)
     )
-    place = _locate(check.target, "cannot check", ErrorKind.PROTOCOL)
     spent_seconds = 0.0
     for _ in range(options.max_redirects + 1):
-        if isinstance(place, Trouble):
-            return fail(seen, place)
         lookup = await equipment.look_up(place.host, check.timeout_seconds - spent_seconds)
         if trouble := find_lookup_trouble(place.host, lookup):
             return fail(_add_lookup(seen, lookup, spent_seconds), trouble)
@@ -56,9 +53,12 @@ async def probe_http(equipment: Equipment, check: Check, seen: Observation) -> O
             seen = add_hop(seen, hop, spent_seconds)
             if hop.stop is not Stop.REDIRECT:
                 return await _conclude(equipment, check, seen, hop, fault)
-            origin, place = place, _locate(_join(place.url, hop.location or ""), "redirects to", ErrorKind.REDIRECTS)
-            if isinstance(place, Place):
-                request = requests.redirect(request, hop.status_code, origin, place)
+            origin, target = place, _join(place.url, hop.location or "")
+            try:
+                place = locate(target)
+            except ValueError as error:
+                return fail(seen, Trouble(ErrorKind.REDIRECTS, f"redirects to {target[:120]}: {error}"))
+            request = requests.redirect(request, hop.status_code, origin, place)
     return fail(seen, Trouble(ErrorKind.REDIRECTS, f"more than {options.max_redirects} redirects"))
 
 
@@ -107,13 +107,6 @@ def add_hop(seen: Observation, hop: Hop, spent_seconds: float) -> Observation:
 def _add_lookup(seen: Observation, lookup: Lookup, spent_seconds: float) -> Observation:
     timings = Timings(dns_ms=lookup.ms, total_ms=to_ms(spent_seconds + lookup.seconds))
     return replace(seen, timings=timings, status_code=None, remote_ip=None)
-
-
-def _locate(url: str, words: str, kind: ErrorKind) -> Place | Trouble:
-    try:
-        return locate(url)
-    except ValueError as error:
-        return Trouble(kind, f"{words} {url[:120]}: {error}")
 
 
 def _join(url: str, location: str) -> str:

@@ -15,7 +15,6 @@ from server.fields import WHOLE
 from server.probes.check import Check
 from server.probes.equipment import Equipment
 from server.probes.findings import Evidence
-from server.probes.places import read_host
 from server.probes.timing import Watch, to_ms
 from server.probes.trouble import Trouble, describe_block, fail, find_lookup_trouble
 
@@ -35,13 +34,13 @@ class IcmpOptions(BaseModel):
     ] = 3
 
 
-async def probe_icmp(equipment: Equipment, check: Check, seen: Observation) -> Observation:
+async def probe_icmp(equipment: Equipment, check: Check, host: str, seen: Observation) -> Observation:
     """Send the packets, spread over a part of the time, and wait for each until the time is over.
 
     `total_ms` is the round trip's average over those that came back.
     """
     assert isinstance(check.options, IcmpOptions)
-    host, watch, packets = read_host(check.target), Watch(), check.options.packets
+    watch, packets = Watch(), check.options.packets
     lookup = await equipment.look_up(host, check.timeout_seconds)
     seen = replace(seen, timings=Timings(dns_ms=lookup.ms, total_ms=watch.ms()))
     if trouble := find_lookup_trouble(host, lookup):

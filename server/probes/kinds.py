@@ -21,11 +21,11 @@ from server.probes.tls import TlsOptions, probe_tls
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of check. `read_target` raises ValueError with what is right; what it returns is the probe's own."""
+    """One kind of check. `read_target` raises ValueError with what is right; what it returns is what `probe` gets."""
 
     options: type[BaseModel]
     read_target: Callable[[str], Any]
-    probe: Callable[[Equipment, Check, Observation], Awaitable[Observation]]
+    probe: Callable[[Equipment, Check, Any, Observation], Awaitable[Observation]]
 
 
 KINDS = {

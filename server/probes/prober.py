@@ -46,9 +46,13 @@ class Prober:
     async def check(self, check: Check, started_at: datetime) -> Observation:
         """Run one check; whatever the target does is in the observation, never an exception."""
         assert self._equipment is not None, "a Prober is used inside `async with`"
-        seen = Observation(started_at)
+        kind, seen = KINDS[check.kind], Observation(started_at)
         try:
-            return await KINDS[check.kind].probe(self._equipment, check, seen)
+            place = kind.read_target(check.target)
+        except ValueError as error:
+            return fail(seen, Trouble(ErrorKind.PROTOCOL, f"cannot check {check.target[:120]}: {error}"))
+        try:
+            return await kind.probe(self._equipment, check, place, seen)
         except Exception as error:
             # Without the query: it may hold a secret of the user's.
             about = {"kind": check.kind, "target": check.target.partition("?")[0]}

@@ -14,7 +14,7 @@ from server.probes.check import Check
 from server.probes.connecting import connect
 from server.probes.equipment import Equipment
 from server.probes.findings import Evidence
-from server.probes.places import read_host_port
+from server.probes.places import HostPort
 from server.probes.timing import Watch
 from server.probes.trouble import Trouble, describe_error, fail, find_lookup_trouble
 
@@ -34,9 +34,9 @@ class TcpOptions(BaseModel):
     ] = None
 
 
-async def probe_tcp(equipment: Equipment, check: Check, seen: Observation) -> Observation:
+async def probe_tcp(equipment: Equipment, check: Check, place: HostPort, seen: Observation) -> Observation:
     """Connect, send, and read until the assertions hold, the peer is done, it is enough, or the time is over."""
-    place, watch = read_host_port(check.target), Watch()
+    watch = Watch()
     lookup = await equipment.look_up(place.host, check.timeout_seconds)
     seen = replace(seen, timings=Timings(dns_ms=lookup.ms, total_ms=watch.ms()))
     if trouble := find_lookup_trouble(place.host, lookup):

@@ -14,7 +14,7 @@ from server.probes.faults import find_trouble
 from server.probes.findings import Evidence, count_days
 from server.probes.hop import Hop
 from server.probes.http import add_hop, transfer
-from server.probes.places import Place, read_host, read_host_port
+from server.probes.places import HostPort, Place, read_host
 from server.probes.request import Request
 from server.probes.timing import to_ms
 from server.probes.trouble import fail, find_lookup_trouble
@@ -44,10 +44,9 @@ class TlsOptions(BaseModel):
     ] = None
 
 
-async def probe_tls(equipment: Equipment, check: Check, seen: Observation) -> Observation:
+async def probe_tls(equipment: Equipment, check: Check, target: HostPort, seen: Observation) -> Observation:
     """Shake hands as https does, by the same libcurl, and say nothing further."""
     assert isinstance(check.options, TlsOptions)
-    target = read_host_port(check.target)
     lookup = await equipment.look_up(target.host, check.timeout_seconds)
     if trouble := find_lookup_trouble(target.host, lookup):
         return fail(_timed(seen, lookup.ms, lookup.seconds), trouble)

@@ -25,7 +25,7 @@ MAX_ASSERTIONS = 20
 MAX_LENGTH = 1000
 # An automaton that outgrows its memory becomes a slow one, of a cost that grows with the program.
 MAX_PATTERN_BYTES = 8 << 20
-MAX_PATTERN_PROGRAM = 500
+MAX_PATTERN_PROGRAM = 1500
 
 Scalar = str | int | float | bool | None
 

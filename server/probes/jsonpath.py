@@ -59,7 +59,9 @@ def _read_step(text: str, position: int) -> tuple[str | int, int]:
     if text[position] == ".":
         name = _NAME.match(text, position + 1)
         if name is None:
-            raise PathError(position + 1, 'a name, as in $.queue; write other names as $["queue-depth"]; a path points at one value')
+            raise PathError(
+                position + 1, 'a name, as in $.queue; write other names as $["queue-depth"]; a path points at one value'
+            )
         return name.group(), name.end()
     position = _skip_blanks(text, position + 1)
     step: str | int

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from server.egress import Egress
 from server.features.checks.rules import Observation
@@ -55,4 +56,4 @@ async def _check_all(checks: Sequence[Check]) -> list[Observation]:
 
 if __name__ == "__main__":
     to_make = [read_check("icmp", **check) for check in json.load(sys.stdin)]
-    json.dump([asdict(seen) for seen in asyncio.run(_check_all(to_make))], sys.stdout, default=str)
+    json.dump([asdict(seen) for seen in uvloop.run(_check_all(to_make))], sys.stdout, default=str)

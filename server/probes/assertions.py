@@ -213,6 +213,8 @@ class _Reader:
             raise self._fail(f"{words} ({error.msg})", error.pos) from None
         except (RecursionError, ValueError) as error:
             raise self._fail(f"expected a JSON value ({str(error)[:80]})") from None
+        if any("\ud800" <= letter <= "\udfff" for letter in _read_escapes(value)):
+            raise self._fail("expected whole surrogate pairs", self._at - 1)
         self._expect_end()
         return value
 
@@ -238,12 +240,17 @@ class _Reader:
             raise self._fail("expected a regular expression in double quotes", column)
         try:
             pattern = re2.compile(value, _PATTERN_OPTIONS)
+            re2.purge()  # it would keep the last 128, each with all the memory it ever took
         except re2.error as error:
             reason = error.args[0].decode("utf-8", "replace") if error.args else "it is malformed"
             raise self._fail(f"expected a regular expression as RE2 knows it ({reason})", column) from None
         if pattern.programsize > MAX_PATTERN_PROGRAM:
             raise self._fail("expected a smaller regular expression; this one repeats too much", column)
         return pattern
+
+
+def _read_escapes(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _refuse_constant(name: str) -> Any:

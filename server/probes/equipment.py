@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pycurl
 
-from server.egress import Egress, read_literal
+from server.egress import Egress
 from server.features.checks.rules import ErrorKind, Finding, Observation
 from server.probes.assertions import Assertion
 from server.probes.check import Check
@@ -38,9 +38,9 @@ class Equipment:
         self._weighers.shutdown(wait=False, cancel_futures=True)
         await self.multi.aclose()
 
-    async def look_up(self, host: str, timeout_seconds: float) -> Lookup:
+    async def look_up(self, host: str, timeout_seconds: float, is_address: bool) -> Lookup:
         """Return a host's addresses; an address is its own, without asking anybody."""
-        if read_literal(host) is not None:
+        if is_address:
             return Lookup((host,), 0.0)
         return await self._names.look_up(host, timeout_seconds)
 

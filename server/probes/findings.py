@@ -17,6 +17,9 @@ from server.probes.jsonpath import MISSING, find
 from server.probes.trouble import Trouble
 
 MAX_OBSERVED = 200
+# A reader of JSON holds up everybody else in the process: 1 MB of `[[],[],[],…` would take a quarter of a second.
+MAX_JSON_VALUES = 100_000
+_TOO_MANY_VALUES = object()
 _SHOWN_ASSERTION = 120  # of the 300 characters of a detail, so that what was observed is in them too
 
 _NUMBER = re.compile(r"\s*[-+]?\d{1,18}(\.\d{1,18})?\s*", re.ASCII)
@@ -99,7 +102,7 @@ class _Texts:
         """Return what an assertion looks at, or MISSING."""
         subject, evidence = assertion.subject, self._evidence
         if subject is Subject.JSON:
-            return find(self._document, assertion.path)
+            return self._document if self._document is _TOO_MANY_VALUES else find(self._document, assertion.path)
         if subject is Subject.BODY:
             return self._body
         if subject is Subject.HEADER:
@@ -127,6 +130,8 @@ def decode(body: bytes, content_type: str) -> str:
 
 
 def _read_json(text: str) -> Any:
+    if sum(map(text.count, ",[{")) > MAX_JSON_VALUES:
+        return _TOO_MANY_VALUES
     try:
         return orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
@@ -139,6 +144,8 @@ def holds(assertion: Assertion, observed: Any) -> bool:
     A value of another type than the operator's is simply not what was asserted.
     """
     operator, value = assertion.operator, assertion.value
+    if observed is _TOO_MANY_VALUES:
+        return False
     if operator in (Operator.EXISTS, Operator.NOT_EXISTS):
         return (observed is not MISSING) is (operator is Operator.EXISTS)
     if observed is MISSING:
@@ -219,7 +226,9 @@ def _show(assertion: Assertion, observed: Any) -> str | None:
     """Return what was observed as text: texts as they are, of JSON its own spelling, so that "5" is not 5."""
     if observed is MISSING:
         return None
-    if assertion.subject is Subject.ANSWERS:
+    if observed is _TOO_MANY_VALUES:
+        text = f"a body of more than {MAX_JSON_VALUES:,} values"
+    elif assertion.subject is Subject.ANSWERS:
         text = ", ".join(observed)
     elif isinstance(observed, str) and assertion.subject is not Subject.JSON:
         text = observed

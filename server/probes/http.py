@@ -35,7 +35,7 @@ async def probe_http(equipment: Equipment, check: Check, place: Place, seen: Obs
     )
     spent_seconds = 0.0
     for _ in range(options.max_redirects + 1):
-        lookup = await equipment.look_up(place.host, check.timeout_seconds - spent_seconds)
+        lookup = await equipment.look_up(place.host, check.timeout_seconds - spent_seconds, place.is_address)
         if trouble := find_lookup_trouble(place.host, lookup):
             return fail(_add_lookup(seen, lookup, spent_seconds), trouble)
         left_seconds = check.timeout_seconds - spent_seconds - lookup.seconds

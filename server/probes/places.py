@@ -63,6 +63,11 @@ class HostPort(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_address(self) -> bool:
+        """Tell whether nothing is to be looked up."""
+        return read_literal(self.host) is not None
+
 
 def read_host_port(text: str) -> HostPort:
     """Read `host:port`; IPv6 stands in brackets. Raises ValueError with what is right."""

@@ -47,7 +47,7 @@ class TlsOptions(BaseModel):
 async def probe_tls(equipment: Equipment, check: Check, target: HostPort, seen: Observation) -> Observation:
     """Shake hands as https does, by the same libcurl, and say nothing further."""
     assert isinstance(check.options, TlsOptions)
-    lookup = await equipment.look_up(target.host, check.timeout_seconds)
+    lookup = await equipment.look_up(target.host, check.timeout_seconds, target.is_address)
     if trouble := find_lookup_trouble(target.host, lookup):
         return fail(_timed(seen, lookup.ms, lookup.seconds), trouble)
     with Hop(

@@ -32,7 +32,7 @@ CLOCK_READERS = {
     "server/streams/envelope.py",  # measures durations
     "server/streams/sse.py",  # a token runs out some time from now
     "server/streams/websocket.py",  # and so does its successor
-    "server/probes/names.py",  # look-ups have a deadline
+    "server/probes/timing.py",  # measures how long a target takes
     "server/worker/__main__.py",  # hands the clocks to the worker's parts
     "server/worker/delivery/route.py",  # deliveries have a deadline
 }

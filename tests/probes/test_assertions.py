@@ -56,6 +56,7 @@ def test_what_is_written_is_what_is_read(text, subject, path, header, operator, 
         ("header x existsabc", "Column 16: expected a blank after exists"),
         ("header : exists", "Column 8: expected a header's name"),
         ('header x < "5"', "Column 12: expected a number"),
+        ('body matches "\\ud800"', "Column 21: expected whole surrogate pairs"),
         ("body == 5", "Column 9: expected a text in double quotes"),
         ("answers == 5", "Column 12: expected a text or a list of texts"),
         ('answers == ["a", 5]', "Column 12: expected a text or a list of texts"),
@@ -322,6 +323,12 @@ def test_a_body_is_read_in_its_charset(content_type, body, text):
     quoted = text.replace("\\", "\\\\")
     (finding,) = weigh([parse(f'body == "{quoted}"')], evidence)
     assert finding.holds, finding.observed
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 60_000 + b"0]", b'{"a": [' + b"1," * 100_000 + b"1]}"])
+def test_a_document_of_too_many_values_is_not_read_and_nothing_is_true_of_it(body):
+    for finding in weigh([parse("json $ exists"), parse("json $.a not exists")], Evidence(body=body)):
+        assert (finding.observed, finding.holds) == ("a body of more than 100,000 values", False)
 
 
 def test_what_was_observed_is_printable_and_bounded():

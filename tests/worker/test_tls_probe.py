@@ -58,6 +58,21 @@ def test_the_name_that_was_chosen_is_the_one_asked_for_and_verified(run, make_tl
     assert failed(seen) == (ErrorKind.TLS, "the certificate is not for localhost")
 
 
+def test_no_protocol_is_claimed(run, make_tls):
+    """Postgres, say, refuses a client that offers http."""
+    agreed = []
+
+    def note(client):
+        agreed.append(client.connection.selected_alpn_protocol())
+        client.wait_for_end()
+
+    tls = make_tls()
+    tls.set_alpn_protocols(["http/1.1", "h2"])
+    with serve(note, tls=tls) as target:
+        assert run(target.place("localhost")).ok
+    assert agreed == [None]
+
+
 def test_a_server_that_wants_a_client_certificate_has_shown_its_own(run, make_tls):
     tls = make_tls()
     tls.verify_mode = ssl.CERT_OPTIONAL

@@ -25,6 +25,9 @@ MAX_ASSERTIONS = 20
 MAX_LENGTH = 1000
 # An automaton that outgrows its memory becomes a slow one, of a cost that grows with the program.
 MAX_PATTERN_BYTES = 8 << 20
+# Within this, RE2 refuses a program that is much too large in a few milliseconds, and not after half a second.
+TRIAL_PATTERN_BYTES = 150_000
+MAX_PATTERN_CLASSES = 10  # each `\pL` is read into 600 ranges
 MAX_PATTERN_PROGRAM = 1500
 
 Scalar = str | int | float | bool | None
@@ -238,7 +241,10 @@ class _Reader:
     def _compile(self, value: Any, column: int) -> Any:
         if not isinstance(value, str):
             raise self._fail("expected a regular expression in double quotes", column)
+        if value.lower().count("\\p") > MAX_PATTERN_CLASSES:
+            raise self._fail(f"expected at most {MAX_PATTERN_CLASSES} Unicode classes", column)
         try:
+            re2.compile(value, _TRIAL_OPTIONS)
             pattern = re2.compile(value, _PATTERN_OPTIONS)
             re2.purge()  # it would keep the last 128, each with all the memory it ever took
         except re2.error as error:
@@ -260,15 +266,16 @@ def _refuse_constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _make_pattern_options() -> Any:
+def _make_pattern_options(max_bytes: int) -> Any:
     options = re2.Options()
-    options.max_mem = MAX_PATTERN_BYTES
+    options.max_mem = max_bytes
     options.log_errors = False
     options.never_capture = True  # whether it matches is all that is asked
     return options
 
 
-_PATTERN_OPTIONS = _make_pattern_options()
+_TRIAL_OPTIONS = _make_pattern_options(TRIAL_PATTERN_BYTES)
+_PATTERN_OPTIONS = _make_pattern_options(MAX_PATTERN_BYTES)
 
 
 def is_number(value: Any) -> bool:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import re2
 
@@ -29,8 +29,6 @@ MAX_PATTERN_BYTES = 8 << 20
 TRIAL_PATTERN_BYTES = 150_000
 MAX_PATTERN_CLASSES = 10  # each `\pL` is read into 600 ranges
 MAX_PATTERN_PROGRAM = 1500
-
-Scalar = str | int | float | bool | None
 
 
 class Subject(StrEnum):
@@ -133,11 +131,6 @@ def parse(text: str, kind: str | None = None) -> Assertion:
     if len(text) > MAX_LENGTH:
         raise ValueError(f"An assertion has at most {MAX_LENGTH} characters.")
     return _Reader(text).read(subjects_of(kind) if kind is not None else frozenset(Subject))
-
-
-class _Found(NamedTuple):
-    value: Any
-    column: int
 
 
 class _Reader:

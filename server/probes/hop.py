@@ -147,7 +147,8 @@ class Hop:
         names = {name.lower() for name, _ in request.headers}
         # libcurl takes `Name:` for "do not send it", and `Name;` for an empty value.
         lines = [
-            f"{name}: {value}" if value else f"{name};" for name, value in (*request.headers, *request.credentials)
+            f"{name}: {value}" if value.strip() else f"{name};"
+            for name, value in (*request.headers, *request.credentials)
         ]
         if request.method == "HEAD":
             self.curl.setopt(pycurl.NOBODY, 1)

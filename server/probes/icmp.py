@@ -1,6 +1,7 @@
 """The icmp check: echo requests, how many were answered, and how fast."""
 
 import asyncio
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address
@@ -97,4 +98,5 @@ async def _ping_once(
     except TimeoutError:
         return None
     except ICMPLibError as error:
-        return str(error).lower()
+        cause = error.__context__
+        return os.strerror(cause.errno).lower() if isinstance(cause, OSError) and cause.errno else str(error).lower()

@@ -336,6 +336,14 @@ def test_a_document_of_too_many_values_is_not_read_and_nothing_is_true_of_it(bod
         assert (finding.observed, finding.holds) == ("a body of more than 100,000 values", False)
 
 
+def test_a_text_too_long_for_a_large_pattern_is_not_read_and_nothing_is_true_of_it():
+    large = parse('body matches "x{1,500}"')
+    (finding,) = weigh([large], Evidence(body=b"x" * 1_000_000))
+    assert (finding.observed, finding.holds) == ("1,000,000 characters, too many for this regular expression", False)
+    (finding,) = weigh([large], Evidence(body=b"x" * 100_000))
+    assert finding.holds
+
+
 def test_what_was_observed_is_printable_and_bounded():
     long = b'{"a": "' + b"x" * 300_000 + b'", "deep": ' + b"[" * 900 + b"]" * 900 + b"}"
     texts = ["json $ == 1", "json $.a == 1", "json $.deep == 1", 'body == "x"']

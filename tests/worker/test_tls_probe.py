@@ -147,5 +147,8 @@ def test_a_name_that_does_not_exist_is_told(run):
 def test_an_address_that_is_not_public_is_refused_before_anything_connects(run, make_tls, options):
     with serve(stay_silent, tls=make_tls()) as target:
         seen = [run(target.place(host), egress=Egress(()), **options) for host in ("localhost", "127.0.0.1")]
-    assert {one.error_kind for one in seen} == {ErrorKind.BLOCKED}
+    assert [failed(one) for one in seen] == [
+        (ErrorKind.BLOCKED, f"{host} is not a public address, or resolves to none that is")
+        for host in ("localhost", "127.0.0.1")
+    ]
     assert target.connections == 0

@@ -93,8 +93,8 @@ def make_monitor(connection: psycopg.Connection, org_id: UUID, name: str = "site
     monitor_id: UUID = value(
         connection,
         "insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,"
-        " fail_threshold, recover_threshold, expected_status, max_redirects)"
-        " values (%s, %s, 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, '{200-299}', 5) returning id",
+        " fail_threshold, recover_threshold)"
+        " values (%s, %s, 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1) returning id",
         [org_id, name],
     )
     return monitor_id

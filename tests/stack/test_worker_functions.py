@@ -51,9 +51,9 @@ def test_a_claim_says_what_to_check_how_to_judge_it_and_where_it_stands(connecti
     claimed = claim(connection, world.monitor_id)
     assert claimed.keys() == {
         *("monitor_id", "lease_token", "due_at", "kind", "target", "interval_seconds", "timeout_seconds"),
-        *("retry_interval_seconds", "fail_threshold", "recover_threshold", "degraded_after_ms", "expected_status"),
-        *("max_redirects", "state", "ledger_state", "failures", "successes", "streak_since", "last_observed_at"),
-        "last_interval_seconds",
+        *("retry_interval_seconds", "fail_threshold", "recover_threshold", "degraded_after_ms", "options"),
+        *("assertions", "state", "flapping", "ledger_state", "recent_downs", "region_state", "failures", "successes"),
+        *("streak_since", "last_observed_at", "last_interval_seconds", "judged_from"),
     }
     assert (claimed["state"], claimed["ledger_state"], claimed["expected_status"]) == ("new", None, ["200-299"])
 

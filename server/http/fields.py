@@ -5,25 +5,17 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+# Named again, for the schemas: these three the probes share.
+from server.fields import NOT_BLANK as NOT_BLANK
+from server.fields import WHOLE as WHOLE
+from server.fields import WITHOUT_NUL as WITHOUT_NUL
 
 OrgId = Annotated[
     UUID | None, Field(description="The organisation it belongs to. May be left out where you belong to exactly one.")
 ]
-
-# What stands beside a text, so that the document says by a pattern what is otherwise said by code alone.
-# Postgres holds no NUL (parsing.unstorable); of what people write, more than blanks must be left.
-WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
-NOT_BLANK = Field(json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
-
-
-def _as_whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-# To JSON Schema, and to some languages' encoders, 60.0 is a whole number; a strict reader would refuse it.
-WHOLE = BeforeValidator(_as_whole)
 
 
 def _check_century(moment: datetime) -> datetime:

@@ -16,12 +16,13 @@ from server.data.transport import UpstreamSession
 from server.egress import Egress
 from server.errors import AppError
 from server.logs import configure_logs
-from server.probes.http import HttpProber
+from server.probes.kinds import Prober
 from server.settings import Settings, SettingsError, load_settings
 from server.worker.checking import Checking, wait_for
 from server.worker.clock import DatabaseClock
 from server.worker.delivering import MAX_SENDS, Delivering
 from server.worker.delivery.webhook import WebhookSender
+from server.worker.references import References
 from server.worker.store import WorkerStore
 
 log = logging.getLogger("tocsin.worker")
@@ -47,8 +48,9 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     with UpstreamSession(max_in_flight=MAX_SENDS + STORE_THREADS) as session:
         privileged = Privileged(session, settings.supabase_url, settings.supabase_secret_key)
         store = WorkerStore(privileged, settings.worker_region)
-        async with HttpProber(egress) as prober:
-            checking = Checking(store, prober, clock, in_thread)
+        async with Prober(egress) as prober:
+            references = References(settings.worker_references, time.monotonic)
+            checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
             delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
             await _work(checking, delivering, _maintain(store, in_thread, stopping), stopping)

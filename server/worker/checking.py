@@ -9,14 +9,19 @@ A worker that dies between any two steps loses nothing that was recorded; its le
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import uuid4
 
+from server.details import clean_detail
 from server.errors import AppError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
-from server.features.checks.rules import Observation
-from server.features.monitors.rules import HttpCheck, judge
+from server.features.checks.rules import ErrorKind, Observation
+from server.probes.kinds import Check
+from server.worker.claims import ClaimedCheck, Seen
 from server.worker.clock import DatabaseClock
-from server.worker.store import ClaimedCheck, WorkerStore
+from server.worker.references import References
+from server.worker.store import WorkerStore
 
 log = logging.getLogger("tocsin.worker")
 
@@ -34,26 +39,37 @@ MAX_TRIES_OF_ONE = 5
 # The database is away, or the key or the migrations are not right: no fault of the results, which wait.
 _NO_FAULT_OF_THE_RESULTS = (Unavailable, Unauthenticated, Forbidden, NotFound)
 
+# What a check says that could as well be said of our own network.
+_OF_THE_NETWORK = frozenset({ErrorKind.DNS, ErrorKind.CONNECT, ErrorKind.TIMEOUT, ErrorKind.TLS, ErrorKind.LOSS})
+
 InThread = Callable[..., Awaitable[Any]]
 
 
 class Prober(Protocol):
     """Whatever can run a check."""
 
-    async def check(self, check: HttpCheck, started_at: datetime) -> Observation:
+    async def check(self, check: Check, started_at: datetime) -> Observation:
         """Run it; never raises for what the target does."""
 
 
 class Checking:
     """Runs due checks until it is told to stop. `in_thread` runs a blocking call elsewhere."""
 
-    def __init__(self, store: WorkerStore, prober: Prober, clock: DatabaseClock, in_thread: InThread) -> None:
+    def __init__(
+        self,
+        store: WorkerStore,
+        prober: Prober,
+        references: References,
+        clock: DatabaseClock,
+        in_thread: InThread,
+    ) -> None:
         self._store = store
         self._prober = prober
+        self._references = references
         self._clock = clock
         self._in_thread = in_thread
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._results: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._results: asyncio.Queue[Seen] = asyncio.Queue()
 
     async def claim_and_probe(self, stopping: asyncio.Event) -> None:
         """Claim and start checks until `stopping`; then wait for those that run."""
@@ -94,21 +110,25 @@ class Checking:
             log.exception("a check could not be run", extra={"monitor_id": str(claimed.monitor_id)})
 
     async def _probe(self, claimed: ClaimedCheck) -> None:
-        seen = await self._prober.check(claimed.check, self._clock.now())
-        verdict = judge(claimed.policy, claimed.standing, seen)
-        if verdict.standing.state is not claimed.state:
-            log.info(
-                "state changed",
-                extra={
-                    "monitor_id": str(claimed.monitor_id),
-                    "before": claimed.state,
-                    "after": verdict.standing.state,
-                    "detail": seen.error_detail,
-                },
+        started_at = self._clock.now()
+        try:
+            check = claimed.check
+        except ValueError as error:
+            # Written past the API, or by a newer one: nobody is down because we cannot read what to do.
+            log.error("a check cannot be read", extra={"monitor_id": str(claimed.monitor_id), "reason": str(error)})  # noqa: TRY400
+            seen = Observation(
+                started_at,
+                error_kind=ErrorKind.UNSUPPORTED,
+                error_detail=clean_detail(f"this worker cannot read the check: {error}"),
             )
-        self._results.put_nowait(self._store.result_item(claimed, seen, verdict, self._clock.now()))
+        else:
+            seen = await self._prober.check(check, started_at)
+            if seen.error_kind in _OF_THE_NETWORK and not await self._references.is_any_reachable():
+                detail = "this worker has no network: none of its references answered either"
+                seen = replace(seen, error_kind=ErrorKind.NO_NETWORK, error_detail=detail)
+        self._results.put_nowait(Seen(claimed, seen, uuid4(), self._clock.now()))
 
-    async def _next_batch(self) -> list[dict[str, Any]]:
+    async def _next_batch(self) -> list[Seen]:
         """Wait for a first result, then a moment for others to come with it."""
         try:
             batch = [await asyncio.wait_for(self._results.get(), POLL_SECONDS)]
@@ -119,26 +139,29 @@ class Checking:
             batch.append(self._results.get_nowait())
         return batch
 
-    async def _write(self, batch: list[dict[str, Any]]) -> None:
+    async def _write(self, batch: list[Seen]) -> None:
         tries = 0
         while True:
             try:
-                await self._in_thread(self._store.record, batch)
+                stale: list[Seen] = await self._in_thread(self._store.record, batch)
             except _NO_FAULT_OF_THE_RESULTS as error:
                 log.warning("cannot record results yet", extra={"count": len(batch), "reason": error.reason})
             except AppError as error:
                 if len(batch) > 1:
                     # One of them is not acceptable to the database: write the others without it.
-                    for item in batch:
-                        await self._write([item])
+                    for seen in batch:
+                        await self._write([seen])
                     return
                 tries += 1
                 if isinstance(error, InvalidInput) or tries == MAX_TRIES_OF_ONE:
-                    refused = {"monitor_id": batch[0]["monitor_id"], "reason": error.reason}
+                    refused = {"monitor_id": str(batch[0].claimed.monitor_id), "reason": error.reason}
                     log.error("a result was refused", extra=refused)  # noqa: TRY400
                     return
             else:
-                return
+                if not stale:
+                    return
+                batch = stale  # with what the other regions say by now; each region speaks once a check, so this ends
+                continue
             await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -14,8 +14,9 @@ import orjson
 
 from server.errors import AppError
 from server.worker.checking import InThread, wait_for
+from server.worker.claims import ClaimedDelivery
 from server.worker.delivery.outcome import MAX_ATTEMPTS, Delivered, Failed, backoff
-from server.worker.store import ClaimedDelivery, Settlement, WorkerStore
+from server.worker.store import Settlement, WorkerStore
 
 log = logging.getLogger("tocsin.worker")
 

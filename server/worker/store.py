@@ -1,90 +1,26 @@
 """The worker's calls in the rules' types: documents of the database in and out, checked at the border."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, RootModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, RootModel, ValidationError
 
 from server.data.privileged import Privileged
 from server.errors import Unavailable
 from server.features.checks.rules import Observation
-from server.features.monitors.rules import HttpCheck, Policy, Standing, State, Verdict, next_due_at, status_ranges
+from server.features.monitors.rules import next_due_at
+from server.worker.claims import ClaimedCheck, ClaimedDelivery, Decision, Seen
 
 log = logging.getLogger("tocsin.worker")
 
-RULE_VERSION = "judge/1"
+RULE_VERSION = "judge/2"
 MAX_FORGOTTEN = 1_000  # answers of idempotency keys at a time
 PRUNED_AT_ONCE = 10_000
 Row = TypeVar("Row", bound=BaseModel)
-
-
-class ClaimedCheck(BaseModel, frozen=True):
-    """A monitor that is due, leased to this worker."""
-
-    monitor_id: UUID
-    lease_token: UUID
-    due_at: AwareDatetime
-    kind: Literal["http"]
-    target: str
-    interval_seconds: int
-    timeout_seconds: int
-    retry_interval_seconds: int
-    fail_threshold: int
-    recover_threshold: int
-    degraded_after_ms: int | None
-    expected_status: list[str]
-    max_redirects: int
-    state: State
-    ledger_state: State | None
-    failures: int
-    successes: int
-    streak_since: AwareDatetime | None
-    last_observed_at: AwareDatetime | None
-    last_interval_seconds: int | None
-
-    @property
-    def check(self) -> HttpCheck:
-        """What to do."""
-        return HttpCheck(self.target, self.timeout_seconds, status_ranges(self.expected_status), self.max_redirects)
-
-    @property
-    def policy(self) -> Policy:
-        """How to judge it."""
-        return Policy(
-            self.interval_seconds,
-            self.retry_interval_seconds,
-            self.fail_threshold,
-            self.recover_threshold,
-            self.degraded_after_ms,
-        )
-
-    @property
-    def standing(self) -> Standing:
-        """Where it stands before this check."""
-        return Standing(
-            self.state,
-            self.ledger_state,
-            self.failures,
-            self.successes,
-            self.streak_since,
-            self.last_observed_at,
-            self.last_interval_seconds,
-        )
-
-
-class ClaimedDelivery(BaseModel, frozen=True):
-    """A message that is due, leased to this worker. `attempts` counts this one."""
-
-    id: UUID
-    lease_token: UUID
-    kind: Literal["webhook"]
-    url: str
-    secret: str = Field(repr=False)
-    payload: dict[str, Any]
-    attempts: int
 
 
 class _ClaimedChecks(BaseModel):
@@ -97,8 +33,14 @@ class _ClaimedDeliveries(BaseModel):
     deliveries: list[dict[str, Any]]
 
 
+class _Stale(BaseModel):
+    lease_token: UUID
+    judged_from: dict[str, Any]
+
+
 class _Recorded(BaseModel):
     counted: int
+    stale: list[_Stale]
 
 
 class _Settled(BaseModel):
@@ -144,9 +86,15 @@ class WorkerStore:
         claimed = _read(_ClaimedChecks, self._privileged.claim_due(self._region, max_checks, lease_seconds))
         return Claims(claimed.now, _readable(ClaimedCheck, claimed.checks))
 
-    def record(self, items: list[dict[str, Any]]) -> None:
-        """Write a batch of `result_item`s."""
-        _read(_Recorded, self._privileged.record(items))
+    def record(self, batch: Sequence[Seen]) -> list[Seen]:
+        """Judge and write a batch. Returns what is to be judged anew, since another region has spoken meanwhile."""
+        recorded = _read(_Recorded, self._privileged.record([self._item(seen) for seen in batch]))
+        now_from = {stale.lease_token: stale.judged_from for stale in recorded.stale}
+        return [
+            replace(seen, claimed=seen.claimed.model_copy(update={"judged_from": now_from[seen.claimed.lease_token]}))
+            for seen in batch
+            if seen.claimed.lease_token in now_from
+        ]
 
     def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
         """Lease up to `max_deliveries` messages that are due."""
@@ -183,44 +131,60 @@ class WorkerStore:
         while _read(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
             pass
 
-    def result_item(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict, now: datetime) -> dict[str, Any]:
-        """Return what `record` writes for one check: the result, the verdict, and when to look again after `now`."""
-        standing = verdict.standing
-        due_at = next_due_at(claimed.monitor_id, claimed.policy, standing.state, now)
+    def _item(self, seen: Seen) -> dict[str, Any]:
+        """Return what `record` writes for one check: the result, the verdict, and when to look again."""
+        claimed, decision = seen.claimed, seen.decide()
+        region, whole = decision.region, decision.whole
+        due_at = next_due_at(claimed.monitor_id, claimed.policy, region.state, seen.ended_at)
+        if whole.standing.state is not claimed.state:
+            change = {"monitor_id": str(claimed.monitor_id), "before": claimed.state, "after": whole.standing.state}
+            log.info("state changed", extra=change | {"detail": seen.observation.error_detail})
         return {
-            **_result(seen),
-            "result_id": str(uuid4()),
+            **_result(seen.observation),
+            "result_id": str(seen.result_id),
             "monitor_id": str(claimed.monitor_id),
             "lease_token": str(claimed.lease_token),
             "region": self._region,
-            "state": standing.state,
-            "state_since": _text(verdict.state_since),
-            "failures": standing.failures,
-            "successes": standing.successes,
-            "streak_since": _text(standing.streak_since),
-            "last_interval_seconds": standing.last_interval_seconds,
+            "region_state": region.state,
+            "failures": region.failures,
+            "successes": region.successes,
+            "streak_since": _text(region.streak_since),
+            "last_interval_seconds": region.last_interval_seconds,
             "next_due_at": _text(due_at),
+            "state": whole.standing.state,
+            "state_since": _text(whole.state_since),
+            "flapping": whole.flapping,
             "transitions": [
-                {"state": line.state, "at": _text(line.at), "cause": line.cause} for line in verdict.transitions
+                {"state": line.state, "at": _text(line.at), "cause": line.cause} for line in whole.transitions
             ],
-            "incident": self._incident(claimed, seen, verdict),
-            "recovered_at": _text(verdict.closes_incident_at),
+            "incident": self._incident(seen, decision),
+            "recovered_at": _text(whole.closes_incident_at),
+            "judged_from": claimed.judged_from,
         }
 
-    def _incident(self, claimed: ClaimedCheck, seen: Observation, verdict: Verdict) -> dict[str, Any] | None:
-        if verdict.opens_incident_since is None:
+    def _incident(self, seen: Seen, decision: Decision) -> dict[str, Any] | None:
+        if decision.whole.opens_incident_since is None:
             return None
+        observation = seen.observation
+        evidence: dict[str, Any] = {
+            "decided_by": RULE_VERSION,
+            "region": self._region,
+            "failures_in_a_row": decision.region.failures,
+            "fail_threshold": seen.claimed.fail_threshold,
+            "last_check": _result(observation),
+        }
+        if decision.whole.flapping:
+            evidence["flapping"] = [_text(at) for at in decision.whole.standing.recent_downs]
+        if decision.peers:
+            evidence["regions"] = {
+                self._region: decision.region.state,
+                **{peer.region: peer.state for peer in decision.peers},
+            }
         return {
-            "started_at": _text(verdict.opens_incident_since),
-            "cause": seen.error_kind,
-            "summary": seen.error_detail or str(seen.error_kind),
-            "evidence": {
-                "decided_by": RULE_VERSION,
-                "region": self._region,
-                "failures_in_a_row": verdict.standing.failures,
-                "fail_threshold": claimed.fail_threshold,
-                "last_check": _result(seen),
-            },
+            "started_at": _text(decision.whole.opens_incident_since),
+            "cause": observation.error_kind or "regions",
+            "summary": observation.error_detail or "most regions say that it is down",
+            "evidence": evidence,
         }
 
 
@@ -248,7 +212,7 @@ def _result(seen: Observation) -> dict[str, Any]:
     timings = seen.timings
     return {
         "started_at": _text(seen.started_at),
-        "outcome": "up" if seen.ok else "down",
+        "outcome": seen.outcome,
         "status_code": seen.status_code,
         "error_kind": seen.error_kind,
         "error_detail": seen.error_detail,
@@ -259,6 +223,7 @@ def _result(seen: Observation) -> dict[str, Any]:
         "total_ms": timings.total_ms,
         "remote_ip": seen.remote_ip,
         "tls_expires_at": _text(seen.tls_expires_at),
+        "findings": [asdict(finding) for finding in seen.findings] or None,
     }
 
 

@@ -63,6 +63,7 @@ def _generated(token: Token) -> dict[str, str]:
         "SUPABASE_JWT_SECRET": token(48),
         "SUPABASE_JWT_ISSUER": "unchecked",  # the embedded stack's tokens carry no `iss`
         "PRIVATE_TARGETS": f"{HOST}/32",  # the demo watches this machine
+        "WORKER_REFERENCES": "none",  # ... which needs no network for it
     }
 
 

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from server.settings import RATE_LIMITS, SettingsError, load_settings, read_settings
+from server.settings import RATE_LIMITS, REFERENCES, SettingsError, load_settings, read_settings
 from tests.http.conftest import ENVIRONMENT
 from tests.stack.product import ROOT
 
@@ -38,6 +38,8 @@ def test_everything_that_is_missing_or_malformed_is_said_at_once():
         "INVITATION_URL": "https://app.example.com/join?token=",
         "REDIS_URL": "http://localhost",
         "PRIVATE_TARGETS": "10.0.0.1/8",
+        "WORKER_REGION": "Europe/West",
+        "WORKER_REFERENCES": "1.1.1.1",
         "LOG_LEVEL": "LOUD",
         "PORT": "80000",
         "WEB_CONCURRENCY": "0",
@@ -86,6 +88,15 @@ def test_lists_are_separated_by_commas():
     assert settings.cors_origins == {"https://a.example", "http://localhost:5173"}
 
 
+def test_references_are_hosts_with_ports_or_none():
+    read = {text: read_settings({**MINIMAL, "WORKER_REFERENCES": text}).worker_references for text in ("", "none")}
+    assert read == {"": REFERENCES, "none": ()}
+    named = read_settings({**MINIMAL, "WORKER_REFERENCES": "[2606:4700::1111]:443, ns.example:53"})
+    assert named.worker_references == (("2606:4700::1111", 443), ("ns.example", 53))
+    told = ",".join(f"{host}:{port}" for host, port in REFERENCES)
+    assert f"Default: {told}\n" in (ROOT / ".env.example").read_text()
+
+
 def test_limits_that_are_not_named_keep_their_defaults():
     limits = read_settings({**MINIMAL, "RATE_LIMITS": "write=5/second, costly=10/hour"}).rate_limits
     assert limits == {**RATE_LIMITS, "write": (5, 1), "costly": (10, 3_600)}
@@ -131,6 +142,9 @@ def test_the_real_environment_wins_over_the_file(tmp_path, monkeypatch):
         ("CORS_ORIGINS", "https://good.example,app.example.com"),
         ("PRIVATE_TARGETS", "10.0.0.0/33"),
         ("PRIVATE_TARGETS", "localhost"),
+        ("WORKER_REGION", "eu west"),
+        ("WORKER_REFERENCES", "1.1.1.1:0"),
+        ("WORKER_REFERENCES", "none,1.1.1.1:443"),
         ("PORT", "0"),
         ("PORT", "8000.0"),
         ("PORT", "٨٠٠٠"),

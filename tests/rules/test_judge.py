@@ -1,7 +1,8 @@
 """When a monitor goes down and when it comes back, told as stories.
 
-A story is a line of checks, ten seconds apart unless it says otherwise: `.` success, `s` slow success, `x` failure, and
-`_` ten minutes in which nobody looked. Beneath it stands what follows.
+A story is a line of checks, ten seconds apart unless it says otherwise: `.` success, `s` slow success, `x` failure,
+`?` a check that saw nothing for want of a network of our own, and `_` ten minutes in which nobody looked. Beneath it
+stands what follows.
 """
 
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ def tell(story: str, policy: Policy = POLICY, standing: Standing | None = None) 
 
 
 def seen(letter: str, at: datetime) -> Observation:
+    if letter == "?":
+        return Observation(at, error_kind=ErrorKind.NO_NETWORK, error_detail="no network here")
     if letter == "x":
         return Observation(at, error_kind=ErrorKind.CONNECT, error_detail="refused")
     return Observation(at, Timings(total_ms=900 if letter == "s" else 20), status_code=200)
@@ -77,6 +80,20 @@ def offset(at: datetime | None) -> int:
         # a monitor that never worked goes down as well, since its first check
         ("xx", [PENDING, DOWN], [(DOWN, 0)], [0], []),
         ("x.", [PENDING, UP], [(UP, 10)], [], []),
+        # a check that saw nothing is unknown at once, and no failure, however often
+        (".????.", [UP, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UP], [(UP, 0), (UNKNOWN, 10), (UP, 50)], [], []),
+        # ... and breaks a suspicion
+        (".x?x.", [UP, PENDING, UNKNOWN, PENDING, UP], [(UP, 0), (UNKNOWN, 20), (UP, 40)], [], []),
+        # what is down stays down until somebody sees otherwise, though the ledger does not say it of a time unseen
+        (
+            ".xx?x.",
+            [UP, PENDING, DOWN, DOWN, DOWN, UP],
+            [(UP, 0), (DOWN, 10), (UNKNOWN, 30), (DOWN, 40), (UP, 50)],
+            [10],
+            [50],
+        ),
+        (".xx?.", [UP, PENDING, DOWN, DOWN, UP], [(UP, 0), (DOWN, 10), (UNKNOWN, 30), (UP, 40)], [10], [40]),
+        ("?.", [UNKNOWN, UP], [(UNKNOWN, 0), (UP, 10)], [], []),
         # and down again is a new incident
         (".xx.xx", [UP, PENDING, DOWN, UP, PENDING, DOWN], [(UP, 0), (DOWN, 10), (UP, 30), (DOWN, 40)], [10, 40], [30]),
     ],
@@ -214,3 +231,26 @@ def test_transitions_say_why():
         "recovering",
         "recover_threshold_reached",
     ]
+
+
+def test_the_third_time_down_within_an_hour_is_flapping_and_then_it_takes_five_successes_to_come_back():
+    told = tell(".xx.xx.xx....x.....", Policy(10, 10))
+    assert told.opened == [10, 40, 70]
+    assert told.closed == [30, 60, 140], "one incident stays open through the wobble"
+    assert [verdict.flapping for verdict in told.verdicts[7:9]] == [False, True]
+    assert told.states[9:13] == [DOWN] * 4
+
+
+def test_what_flapped_an_hour_ago_flaps_no_more():
+    hour_ago = tuple(START - timedelta(minutes=60 + n) for n in range(3))
+    lately = tuple(START - timedelta(minutes=50 + n) for n in range(3))
+    for recent_downs, expected in ((hour_ago, UP), (lately, DOWN)):
+        standing = Standing(DOWN, DOWN, failures=2, streak_since=START - STEP, recent_downs=recent_downs)
+        assert tell(".", POLICY, standing).states == [expected]
+
+
+def test_a_threshold_that_asks_for_more_is_not_lowered_by_flapping():
+    downs = tuple(START - timedelta(minutes=n) for n in (1, 2, 3))
+    standing = Standing(DOWN, DOWN, failures=2, streak_since=START - STEP, recent_downs=downs)
+    told = tell("......" + ".", Policy(10, 10, recover_threshold=7), standing)
+    assert told.states == [DOWN] * 6 + [UP]

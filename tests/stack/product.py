@@ -64,6 +64,7 @@ def environment(supabase: Any, **more: str) -> dict[str, str]:
         "SUPABASE_JWT_SECRET": supabase.jwt_secret,
         "SUPABASE_JWT_ISSUER": "unchecked",
         "PRIVATE_TARGETS": "127.0.0.1/32",
+        "WORKER_REFERENCES": "none",
         "CORS_ORIGINS": "https://app.example.com",
         "RATE_LIMITS": UNLIMITED,
         **more,

@@ -18,6 +18,7 @@ def test_the_first_run_writes_random_keys_that_only_the_owner_can_read(tmp_path)
     assert first["SUPABASE_PUBLISHABLE_KEY"].startswith("sb_publishable_")
     assert first["SUPABASE_SECRET_KEY"].startswith("sb_secret_")
     assert first["PRIVATE_TARGETS"] == "127.0.0.1/32"
+    assert first["WORKER_REFERENCES"] == "none"
     assert first["SUPABASE_JWT_SECRET"] != second["SUPABASE_JWT_SECRET"]
 
 

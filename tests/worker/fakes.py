@@ -1,17 +1,19 @@
 """A database, a prober and a sender that do as they are told, for the worker's loops."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+from server.probes.kinds import Check
+
 from server.data.privileged import Privileged
 from server.errors import AppError
 from server.features.checks.rules import ErrorKind, Observation, Timings
-from server.features.monitors.rules import HttpCheck
+from server.worker.claims import ClaimedCheck, ClaimedDelivery, Seen
 from server.worker.delivery.outcome import Delivered, Failed
-from server.worker.store import ClaimedCheck, ClaimedDelivery, Claims, Settlement, WorkerStore
+from server.worker.store import Claims, Settlement, WorkerStore
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -41,6 +43,8 @@ class FakeStore(WorkerStore):
         self.poison: dict[UUID, AppError] = {}
         self.asked_for: list[int] = []
         self.recorded: list[UUID] = []
+        self.seen: list[Seen] = []
+        self.stale: dict[UUID, bool] = {}
         self.batches: list[int] = []
         self.attempts = 0
         self.settled: list[Settlement] = []
@@ -52,16 +56,22 @@ class FakeStore(WorkerStore):
         claimed, self.due = self.due[:max_checks], self.due[max_checks:]
         return Claims(NOW, claimed)
 
-    def record(self, items: list[dict[str, Any]]) -> None:
+    def record(self, batch: Sequence[Seen]) -> list[Seen]:
         self.attempts += 1
         if self.refusals:
             raise self.refusals.pop(0)
-        monitors = [UUID(item["monitor_id"]) for item in items]
-        for monitor_id in monitors:
-            if monitor_id in self.poison:
-                raise self.poison[monitor_id]
-        self.recorded += monitors
-        self.batches.append(len(items))
+        for seen in batch:
+            if seen.claimed.monitor_id in self.poison:
+                raise self.poison[seen.claimed.monitor_id]
+        stale = [seen for seen in batch if self.stale.pop(seen.claimed.monitor_id, None)]
+        self.recorded += [seen.claimed.monitor_id for seen in batch if seen not in stale]
+        self.seen += [seen for seen in batch if seen not in stale]
+        self.batches.append(len(batch))
+        return stale
+
+    def written(self, seen: Seen) -> dict[str, Any]:
+        """Return what the database would be sent of it."""
+        return self._item(seen)
 
     def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
         if self.claim_refusals:
@@ -87,14 +97,14 @@ class FakeProber:
         self.most_running = 0
         self.breaks_at: set[str] = set()
 
-    async def check(self, check: HttpCheck, started_at: datetime) -> Observation:
+    async def check(self, check: Check, started_at: datetime) -> Observation:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         await self.let_go.wait()
         self.running -= 1
-        if check.url in self.breaks_at:
+        if check.target in self.breaks_at:
             raise ZeroDivisionError
-        if check.url.endswith("/down"):
+        if check.target.endswith("/down"):
             return Observation(started_at, error_kind=ErrorKind.CONNECT, error_detail="could not connect")
         return Observation(started_at, Timings(total_ms=5), status_code=200)
 
@@ -126,9 +136,13 @@ def make_check(**more: Any) -> ClaimedCheck:
             "fail_threshold": 2,
             "recover_threshold": 1,
             "degraded_after_ms": None,
-            "expected_status": ["200-299"],
-            "max_redirects": 5,
+            "options": {},
+            "assertions": [],
             "state": "new",
+            "flapping": False,
+            "recent_downs": [],
+            "region_state": "new",
+            "judged_from": None,
             "ledger_state": None,
             "failures": 0,
             "successes": 0,

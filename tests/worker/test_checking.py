@@ -1,6 +1,7 @@
 """Checks from due to recorded, over a database that fails as told."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -22,6 +23,7 @@ from server.errors import (
 from server.worker import checking
 from server.worker.checking import MAX_BATCH, MAX_CLAIM, MAX_IN_FLIGHT, Checking
 from server.worker.clock import DatabaseClock
+from server.worker.references import References
 from server.worker.store import WorkerStore
 from tests.worker.fakes import NOW, FakeProber, FakeStore, in_thread, make_check, until
 
@@ -36,10 +38,12 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 class Run:
     """A running Checking, and the levers to stop it."""
 
-    def __init__(self, store: FakeStore, prober: FakeProber) -> None:
+    def __init__(self, store: FakeStore, prober: FakeProber, references: References | None = None) -> None:
         self.stopping = asyncio.Event()
         self._stopped_probing = asyncio.Event()
-        subject = Checking(store, prober, DatabaseClock(lambda: 0.0), in_thread)
+        subject = Checking(
+            store, prober, references or References((), time.monotonic), DatabaseClock(lambda: 0.0), in_thread
+        )
         self.probing = asyncio.create_task(self._probe(subject))
         self.recording = asyncio.create_task(subject.record_results(self._stopped_probing))
 
@@ -178,21 +182,14 @@ def test_a_check_that_breaks_the_probe_itself_stops_nothing(caplog: pytest.LogCa
 
 def test_what_is_recorded_of_a_failure_names_cause_streak_and_next_check():
     async def scene() -> dict[str, Any]:
-        seen: list[dict[str, Any]] = []
-
-        class Listening(FakeStore):
-            def record(self, items: list[dict[str, Any]]) -> None:
-                seen.extend(items)
-                super().record(items)
-
-        store = Listening()
+        store = FakeStore()
         since = "2026-03-01T11:59:45Z"
         store.due = [
             make_check(target="http://x/down", state="pending", ledger_state="up", failures=1, streak_since=since)
         ]
         async with running(store, FakeProber()):
-            await until(lambda: bool(seen))
-        return seen[0]
+            await until(lambda: bool(store.seen))
+        return store.written(store.seen[0])
 
     item = asyncio.run(scene())
     assert (item["outcome"], item["error_kind"], item["state"], item["failures"]) == ("down", "connect", "down", 2)
@@ -201,6 +198,58 @@ def test_what_is_recorded_of_a_failure_names_cause_streak_and_next_check():
     assert [(line["state"], line["at"]) for line in item["transitions"]] == [("down", "2026-03-01T11:59:45Z")]
     assert item["next_due_at"] > NOW.isoformat()
     orjson.dumps(item)
+
+
+def test_a_check_that_this_worker_cannot_read_says_nothing_of_its_target():
+    async def scene() -> dict[str, Any]:
+        store = FakeStore()
+        store.due = [make_check(kind="telepathy", fail_threshold=1, state="up", ledger_state="up")]
+        async with running(store, FakeProber()):
+            await until(lambda: bool(store.seen))
+        return store.written(store.seen[0])
+
+    item = asyncio.run(scene())
+    assert (item["outcome"], item["error_kind"], item["state"], item["incident"]) == (
+        *("unknown", "unsupported", "unknown"),
+        None,
+    )
+
+
+def test_a_failure_without_a_network_of_our_own_is_unknown_and_with_one_is_down():
+    async def scene(references: References) -> Any:
+        store = FakeStore()
+        store.due = [make_check(target="http://x/down", fail_threshold=1, state="up", ledger_state="up")]
+        run = Run(store, FakeProber(), references)
+        await until(lambda: bool(store.seen))
+        await run.end()
+        return store.written(store.seen[0])
+
+    async def with_references(*, of_which_open: int) -> Any:
+        """Have two references, of which so many can be connected to."""
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            addresses = [("127.0.0.1", 1), ("127.0.0.1", port if of_which_open else 1)]
+            return await scene(References(addresses, time.monotonic))
+
+    gone = asyncio.run(with_references(of_which_open=0))
+    assert (gone["outcome"], gone["error_kind"], gone["state"]) == ("unknown", "no_network", "unknown")
+    assert [line["state"] for line in gone["transitions"]] == ["unknown"]
+    there = asyncio.run(with_references(of_which_open=1))
+    assert (there["outcome"], there["error_kind"], there["state"]) == ("down", "connect", "down")
+
+
+def test_what_another_region_has_overtaken_is_judged_anew_with_what_it_said():
+    async def scene() -> FakeStore:
+        store = FakeStore(due=3)
+        store.stale = {store.due[1].monitor_id: True}
+        async with running(store, FakeProber()):
+            await until(lambda: len(store.recorded) == 3)
+        return store
+
+    store = asyncio.run(scene())
+    assert len(set(store.recorded)) == 3
+    assert store.batches == [3, 1]
 
 
 class Speaking:
@@ -228,7 +277,7 @@ def test_an_answer_that_is_none_counts_as_no_answer(answer: bytes):
 
 def test_a_claim_that_cannot_be_read_costs_no_other_one(caplog: pytest.LogCaptureFixture):
     good = make_check().model_dump(mode="json")
-    odd = good | {"expected_status": [None]}
+    odd = good | {"assertions": None}
     answer = orjson.dumps({"now": "2026-03-01T12:00:00Z", "checks": [odd, good]})
     claims = WorkerStore(cast("Privileged", Speaking(answer)), "test").claim_checks(2, 20)
     assert [str(check.monitor_id) for check in claims.checks] == [good["monitor_id"]]

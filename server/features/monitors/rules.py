@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from server.features.checks.rules import Observation
+from server.features.checks.rules import Observation, Outcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -50,12 +50,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a monitor stands between two checks.
+    """Where a monitor, or one region of it, stands between two checks.
 
     `ledger_state` is the state of its open interval (None: no interval yet). A streak is a run of checks with
     the same outcome: one of `failures` and `successes` is 0, and `streak_since` is when the run's first check began.
     `last_interval_seconds` is the interval that was asked for when it was last observed: a promise of then cannot be
     broken by a change since. Both `last_` are None where it has not been observed, or was paused meanwhile.
+    `recent_downs` is when it went down, each time of the last hour.
     """
 
     state: State = State.NEW
@@ -65,6 +66,7 @@ class Standing:
     streak_since: datetime | None = None
     last_observed_at: datetime | None = None
     last_interval_seconds: int | None = None
+    recent_downs: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +90,71 @@ class Verdict:
     transitions: tuple[Transition, ...] = ()
     opens_incident_since: datetime | None = None
     closes_incident_at: datetime | None = None
+    flapping: bool = False
+
+
+# Three times down within an hour is flapping: from then on it takes five successes in a row to come back, so that one
+# incident stays open instead of many that open and close.
+FLAPPING_DOWNS = 3
+FLAPPING_WINDOW = timedelta(hours=1)
+FLAPPING_RECOVER_THRESHOLD = 5
 
 
 def judge(policy: Policy, standing: Standing, observation: Observation) -> Verdict:
     """Decide what one observation means.
 
-    1. A hole in the record is `unknown`, never `down`, and breaks a streak.
+    1. A hole in the record is `unknown`, never `down`, and breaks a streak; so does a check that failed through our own
+       fault.
     2. `fail_threshold` failures in a row make it `down`, since the first of them; fewer make it `pending`.
-    3. A monitor that is down comes back after `recover_threshold` successes in a row, since the first of them.
+    3. A monitor that is down comes back after `recover_threshold` successes in a row, since the first of them; after
+       more of them while it flaps.
     4. Any other success is `up`, or `degraded` where it was slower than `degraded_after_ms`.
     """
-    missed_since = missing_since(standing, observation.started_at)
-    before = replace(
-        _continued(standing, observation, broken=missed_since is not None),
-        last_observed_at=observation.started_at,
-        last_interval_seconds=policy.interval_seconds,
-    )
-    hole: tuple[Transition, ...] = ()
-    if missed_since is not None and standing.ledger_state not in (None, State.UNKNOWN):
-        hole = (Transition(State.UNKNOWN, missed_since, "not_observed"),)
-        before = replace(before, ledger_state=State.UNKNOWN)
-    if observation.ok:
-        return _after_success(policy, before, observation, hole)
-    return _after_failure(policy, before, hole)
+    at = observation.started_at
+    before, hole = _after_hole(standing, at)
+    now = replace(_continued(before, observation), last_observed_at=at, last_interval_seconds=policy.interval_seconds)
+    if observation.outcome is Outcome.UNKNOWN:
+        return _nothing_seen(now, at, str(observation.error_kind), hole)
+    since = now.streak_since
+    assert since is not None, "a check with an outcome has a streak"
+    if observation.outcome is Outcome.DOWN:
+        if now.state is not State.DOWN and now.failures < policy.fail_threshold:
+            return _verdict(replace(now, state=State.PENDING), since, at, hole)
+        return _down(now, since, at, "fail_threshold_reached", hole)
+    if now.state is State.DOWN and now.successes < _successes_to_recover(policy, now, at):
+        back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, at, "recovering"),)
+        return _verdict(replace(now, ledger_state=State.DOWN), at, at, hole + back)
+    recovers = now.state is State.DOWN
+    state = State.DEGRADED if _is_slow(policy, observation) else State.UP
+    cause = "recover_threshold_reached" if recovers else "slow" if state is State.DEGRADED else "answered"
+    return _up(now, state, since if recovers else at, at, cause, hole)
+
+
+def agree(whole: Standing, regions: Sequence[Standing], at: datetime) -> Verdict:
+    """Decide what several regions mean together, one of which has just looked (at `at`) and was judged by itself.
+
+    `whole` is the monitor as it stood: its state, its ledger, and when any region last looked before. A region is
+    connected that has looked within three intervals of its own, and has seen something.
+    1. A strict majority of the connected regions that say `down` makes it `down`, since so many of them have failed.
+    2. A strict majority that say `up` or `degraded` makes it so, likewise, and ends an incident.
+    3. Without a majority it stays down where it was; else a region that fails makes it `pending`.
+    4. No connected region: `unknown`.
+    """
+    whole, hole = _after_hole(whole, at)
+    votes = [region for region in regions if _is_connected(region, at)]
+    majority = len(votes) // 2 + 1
+    if not votes:
+        return _nothing_seen(whole, at, "no_region", hole)
+    down_since = _majority_since(votes, {State.DOWN}, majority)
+    if down_since is not None:
+        return _down(whole, down_since, at, "majority_down", hole)
+    up_since = _majority_since(votes, {State.UP, State.DEGRADED}, majority)
+    if up_since is not None:
+        slow = sum(vote.state is State.DEGRADED for vote in votes) >= majority
+        since = up_since if whole.state is State.DOWN else at
+        return _up(whole, State.DEGRADED if slow else State.UP, since, at, "majority_up", hole)
+    state = State.DOWN if whole.state is State.DOWN else State.PENDING
+    return _verdict(replace(whole, state=state), at, at, hole)
 
 
 def missing_since(standing: Standing, at: datetime) -> datetime | None:
@@ -127,38 +171,65 @@ def missing_since(standing: Standing, at: datetime) -> datetime | None:
     return standing.last_observed_at + interval
 
 
-def _continued(standing: Standing, observation: Observation, *, broken: bool) -> Standing:
-    failures = 0 if observation.ok else (0 if broken else standing.failures) + 1
-    successes = ((0 if broken else standing.successes) + 1) if observation.ok else 0
+def is_flapping(recent_downs: Sequence[datetime], at: datetime) -> bool:
+    """Tell whether a monitor that went down at these times goes up and down too often at `at` to believe in it."""
+    return sum(at - down < FLAPPING_WINDOW for down in recent_downs) >= FLAPPING_DOWNS
+
+
+def _after_hole(standing: Standing, at: datetime) -> tuple[Standing, tuple[Transition, ...]]:
+    """Return the standing with the hole before `at`, if there is one, and the line that the ledger gets for it."""
+    missed_since = missing_since(standing, at)
+    if missed_since is None:
+        return standing, ()
+    broken = replace(standing, failures=0, successes=0, streak_since=None)
+    if standing.ledger_state in (None, State.UNKNOWN):
+        return broken, ()
+    return replace(broken, ledger_state=State.UNKNOWN), (Transition(State.UNKNOWN, missed_since, "not_observed"),)
+
+
+def _continued(standing: Standing, observation: Observation) -> Standing:
+    """Return the standing with its streak carried on, or begun anew, by what was observed."""
+    if observation.outcome is Outcome.UNKNOWN:
+        return replace(standing, failures=0, successes=0, streak_since=None)
+    failures = 0 if observation.ok else standing.failures + 1
+    successes = standing.successes + 1 if observation.ok else 0
     starts = failures + successes == 1
     since = observation.started_at if starts or standing.streak_since is None else standing.streak_since
     return replace(standing, failures=failures, successes=successes, streak_since=since)
 
 
-def _after_failure(policy: Policy, now: Standing, hole: tuple[Transition, ...]) -> Verdict:
-    since = now.streak_since
-    assert since is not None, "a failure has a streak"
+def _successes_to_recover(policy: Policy, now: Standing, at: datetime) -> int:
+    if is_flapping(now.recent_downs, at):
+        return max(policy.recover_threshold, FLAPPING_RECOVER_THRESHOLD)
+    return policy.recover_threshold
+
+
+def _down(now: Standing, since: datetime, at: datetime, cause: str, hole: tuple[Transition, ...]) -> Verdict:
     if now.state is State.DOWN:
         back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, since, "still_failing"),)
-        return Verdict(replace(now, ledger_state=State.DOWN), since, hole + back)
-    if now.failures < policy.fail_threshold:
-        return Verdict(replace(now, state=State.PENDING), since, hole)
-    down = Transition(State.DOWN, since, "fail_threshold_reached")
-    after = replace(now, state=State.DOWN, ledger_state=State.DOWN)
-    return Verdict(after, since, (*hole, down), opens_incident_since=since)
+        return _verdict(replace(now, ledger_state=State.DOWN), since, at, hole + back)
+    after = replace(now, state=State.DOWN, ledger_state=State.DOWN, recent_downs=(*now.recent_downs, since))
+    line = Transition(State.DOWN, since, cause)
+    return replace(_verdict(after, since, at, (*hole, line)), opens_incident_since=since)
 
 
-def _after_success(policy: Policy, now: Standing, observation: Observation, hole: tuple[Transition, ...]) -> Verdict:
-    if now.state is State.DOWN and now.successes < policy.recover_threshold:
-        back = () if now.ledger_state is State.DOWN else (Transition(State.DOWN, observation.started_at, "recovering"),)
-        return Verdict(replace(now, ledger_state=State.DOWN), observation.started_at, hole + back)
-    recovered = now.state is State.DOWN
-    since = now.streak_since if recovered and now.streak_since is not None else observation.started_at
-    state = State.DEGRADED if _is_slow(policy, observation) else State.UP
-    after = replace(now, state=state, ledger_state=state)
-    cause = "recover_threshold_reached" if recovered else "slow" if state is State.DEGRADED else "answered"
-    change = () if now.ledger_state is state else (Transition(state, since, cause),)
-    return Verdict(after, since, hole + change, closes_incident_at=since if recovered else None)
+def _up(
+    now: Standing, state: State, since: datetime, at: datetime, cause: str, hole: tuple[Transition, ...]
+) -> Verdict:
+    line = () if now.ledger_state is state else (Transition(state, since, cause),)
+    verdict = _verdict(replace(now, state=state, ledger_state=state), since, at, hole + line)
+    return replace(verdict, closes_incident_at=since) if now.state is State.DOWN else verdict
+
+
+def _nothing_seen(now: Standing, at: datetime, cause: str, hole: tuple[Transition, ...]) -> Verdict:
+    """What is down stays down until somebody sees otherwise, but the ledger does not say it of a time unseen."""
+    state = State.DOWN if now.state is State.DOWN else State.UNKNOWN
+    line = () if now.ledger_state is State.UNKNOWN else (Transition(State.UNKNOWN, at, cause),)
+    return _verdict(replace(now, state=state, ledger_state=State.UNKNOWN), at, at, hole + line)
+
+
+def _verdict(after: Standing, since: datetime, at: datetime, lines: tuple[Transition, ...]) -> Verdict:
+    return Verdict(after, since, lines, flapping=is_flapping(after.recent_downs, at))
 
 
 def _is_slow(policy: Policy, observation: Observation) -> bool:
@@ -166,12 +237,26 @@ def _is_slow(policy: Policy, observation: Observation) -> bool:
     return policy.degraded_after_ms is not None and total_ms is not None and total_ms > policy.degraded_after_ms
 
 
+def _is_connected(region: Standing, at: datetime) -> bool:
+    if region.last_observed_at is None or region.last_interval_seconds is None:
+        return False
+    if region.state in (State.NEW, State.UNKNOWN):
+        return False
+    return at - region.last_observed_at <= 3 * timedelta(seconds=region.last_interval_seconds)
+
+
+def _majority_since(votes: Sequence[Standing], states: set[State], majority: int) -> datetime | None:
+    """Return since when at least `majority` of the votes are in one of these states; None where they are not."""
+    begun = sorted(vote.streak_since for vote in votes if vote.state in states and vote.streak_since is not None)
+    return begun[majority - 1] if len(begun) >= majority else None
+
+
 def next_due_at(monitor_id: UUID, policy: Policy, state: State, now: datetime) -> datetime:
-    """Return when to check next: soon while there is a suspicion, else the next point of the monitor's own grid.
+    """Return when to check next: soon while there is a suspicion or nothing was seen, else by the monitor's own grid.
 
     The grid's phase comes from the id, so that many monitors with one interval spread evenly over it.
     """
-    if state is State.PENDING:
+    if state in (State.PENDING, State.UNKNOWN):
         return now + timedelta(seconds=policy.retry_interval_seconds)
     interval_ms = policy.interval_seconds * 1000
     phase_ms = monitor_id.int % interval_ms

@@ -1,4 +1,4 @@
-"""A heartbeat as the database tells of it, in the rules' types: for the worker, and for readers, who do not wait for it.
+"""A heartbeat as the database tells of it, in the rules' types: for the worker, and for readers, who do not wait.
 
 The document is that of private.heartbeat_document.
 """
@@ -75,7 +75,7 @@ class Heartbeat(BaseModel, frozen=True):
         )
 
     def judge(self, now: AwareDatetime) -> Judgement:
-        """Judge its pings, and its silence until `now`; where more pings came than it holds, until the last of these."""
+        """Judge its pings, and its silence until `now`; where more came than it holds, until the last of them."""
         pings = [each.ping for each in self.pings]
         if pings and pings[-1].n < self.n:
             now = pings[-1].at

@@ -55,7 +55,7 @@ def test_a_claim_says_what_to_check_how_to_judge_it_and_where_it_stands(connecti
         *("assertions", "state", "flapping", "ledger_state", "recent_downs", "region_state", "failures", "successes"),
         *("streak_since", "last_observed_at", "last_interval_seconds", "judged_from"),
     }
-    assert (claimed["state"], claimed["ledger_state"], claimed["expected_status"]) == ("new", None, ["200-299"])
+    assert (claimed["state"], claimed["ledger_state"], claimed["judged_from"]) == ("new", None, None)
 
 
 def test_a_claimed_monitor_is_leased_for_its_timeout_and_a_little(connection: psycopg.Connection, world: World):

@@ -211,17 +211,19 @@ class _Document:
         return responses
 
     def _describe_words(self, operation: Operation) -> dict[str, Any]:
-        headers = self._refer_headers("Ping-Body-Limit", "X-Request-ID", "RateLimit", "RateLimit-Policy")
-        waits = self._refer_headers("Retry-After", "X-Request-ID", "RateLimit", "RateLimit-Policy")
+        """Describe the answers of a protocol of others: plain text, refusals too."""
         words = {**operation.says, **{kind.status: kind.title for kind in (AppError, Unavailable, TimedOut)}}
-        return {
-            str(status): {
-                "description": text[0].upper() + text[1:] + ".",
-                "headers": headers if status < 300 else waits if status in {429, 503, 504} else {},
-                "content": {TEXT.partition(";")[0]: {"schema": {"type": "string"}, "example": text}},
+        described = {}
+        for status, text in words.items():
+            names = ["Ping-Body-Limit"] if status < 300 else ["Retry-After"] if status in {429, 503, 504} else []
+            name = f"Says{status}"
+            self._responses[name] = {
+                "description": f"In plain text: {text}.",
+                "headers": self._refer_headers(*names, "X-Request-ID", "RateLimit", "RateLimit-Policy"),
+                "content": {TEXT: {"schema": {"type": "string"}, "example": text}},
             }
-            for status, text in words.items()
-        }
+            described[str(status)] = refer("responses", name)
+        return described
 
     def _unchanged(self) -> dict[str, str]:
         text = "What you hold still stands."

@@ -10,7 +10,9 @@ from pydantic import AwareDatetime
 from server.data.clients import Database
 from server.data.failures import read_answer
 from server.data.queries import call, table
+from server.errors import AppError
 from server.http.pagination import PageQuery, before_arguments
+from server.http.replies import read_row
 from server.probes.heartbeat_standing import Heartbeat
 
 # Made once: of a ping only the arguments are its own.
@@ -25,13 +27,16 @@ class HeartbeatAsRead(Heartbeat, frozen=True):
 
 def ping(database: Database, arguments: dict[str, Any]) -> int:
     """Send a ping, with the arguments of the database's function; return the protocol's status. Raises Forbidden."""
-    return int(database.execute(replace(_PING, content=orjson.dumps(arguments))))
+    status = read_answer(database.execute(replace(_PING, content=orjson.dumps(arguments))))
+    if not isinstance(status, int):
+        raise AppError(reason=f"upstream_shape: no status but {type(status).__name__}")
+    return status
 
 
 def read_heartbeat(database: Database, monitor_id: UUID) -> HeartbeatAsRead | None:
     """Return where a heartbeat stands; None where the caller sees no such heartbeat."""
-    found = read_answer(database.execute(call("read_heartbeat", {"monitor_id": str(monitor_id)})))
-    return None if found is None else HeartbeatAsRead.model_validate(found)
+    found = database.execute(call("read_heartbeat", {"monitor_id": str(monitor_id)}))
+    return None if found == b"null" else read_row(HeartbeatAsRead, found)
 
 
 def list_page(database: Database, monitor_id: UUID, page: PageQuery) -> bytes:

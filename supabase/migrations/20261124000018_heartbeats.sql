@@ -250,7 +250,7 @@ begin
     from public.pings p
     where p.monitor_id = of_monitor and p.rid is null and p.kind in ('start', 'success', 'fail')
       and p.received_at between ended_at - interval '72 hours' and ended_at
-    order by p.received_at desc
+    order by p.n desc
     limit 1;
   else
     select p.kind, p.received_at into before_it

@@ -1,6 +1,7 @@
 """Heartbeats: pings and silence in, changes out. A minute is the unit: 0 is noon."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.features.monitors.rules import State
-from server.features.pings.rules import Cause, Ping, PingKind, Schedule, Standing, Status, deadline, judge, status
+from server.features.pings.rules import (
+    Cause,
+    Change,
+    Ping,
+    PingKind,
+    Schedule,
+    Standing,
+    Status,
+    deadline,
+    judge,
+    status,
+)
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN, OTHER_RUN = UUID(int=1), UUID(int=2)
@@ -38,7 +50,7 @@ def pings(*said: tuple[float, str] | tuple[float, str, UUID]) -> list[Ping]:
 
 
 # What was said and when, until when it is looked at; then what changed and when, and when it is looked at next.
-STORIES = {
+STORIES: dict[str, tuple[Any, float, Any, float | None]] = {
     "a new one is silent for ever": ([], 10_000, [], None),
     "the first success": ([(0, "success")], 1, [(0, "up", "pinged")], 70),
     "in time, again": ([(0, "success"), (65, "success")], 66, [(0, "up", "pinged")], 135),
@@ -107,7 +119,7 @@ STORIES = {
     ),
     "an end without a run id ends whatever runs": ([(0, "start", RUN), (2, "success")], 12, [(2, "up", "pinged")], 72),
 }
-TOLD_APART = {
+TOLD_APART: dict[str, tuple[Any, float, Any, float | None]] = {
     "who starts in time is not late while it runs": (
         [(0, "success"), (65, "start")],
         90,
@@ -209,7 +221,8 @@ def plain_states(said: list[tuple[int, PingKind, UUID | None]], limit: int | Non
 
 def states_by_minute(said, limit, until, looks):
     """The same by the rules, judged at each of `looks` by a worker that may have been away between them."""
-    standing, changes, heard = Standing(), [], 0
+    standing, heard = Standing(), 0
+    changes: list[Change] = []
     timed = pings(*[(minute, kind.value, *([rid] if rid else [])) for minute, kind, rid in said])
     for look in [*looks, until]:
         # Judged half a minute after, so that each ping is either before or after it.

@@ -46,14 +46,14 @@ class Heart:
     def ledger(self) -> list[tuple[str, datetime, str]]:
         """Return the lines of its history."""
         statement = "select state, started_at, cause from intervals where monitor_id = %s order by started_at"
-        return rows(self.connection, statement, [self.monitor_id])  # type: ignore[return-value]
+        return rows(self.connection, statement, [self.monitor_id])
 
     def incidents(self) -> list[tuple[str, str, datetime, datetime | None]]:
         """Return its incidents: cause, summary, from when, until when."""
         statement = (
             "select cause, summary, started_at, resolved_at from incidents where monitor_id = %s order by started_at"
         )
-        return rows(self.connection, statement, [self.monitor_id])  # type: ignore[return-value]
+        return rows(self.connection, statement, [self.monitor_id])
 
     def set_paused(self, paused: bool) -> None:
         """Pause it or resume it, as a person does."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
+from itertools import dropwhile, islice, pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 from dateutil.rrule import rrule, rrulestr
@@ -33,6 +34,7 @@ _PARTS = {
     "WKST": re.compile(r"MO|TU|WE|TH|FR|SA|SU"),
 }
 _EXAMPLE = "An example: FREQ=WEEKLY;BYDAY=SA."
+_LAST_YEAR = 2300  # beyond the year 9999 there is no arithmetic
 # So many intervals without an occurrence, after which there will be none. A 29th of February may be eight years away.
 _STEPS_IN_VAIN = {"DAILY": 3660, "WEEKLY": 600, "MONTHLY": 400, "YEARLY": 400}
 
@@ -87,12 +89,6 @@ def write_out(schedule: Schedule, now: datetime, after: datetime | None = None) 
     horizon = now + timedelta(days=DAYS_AHEAD)
     written: list[Occurrence] = []
     for each in _occurrences(schedule):
-        if written and each.starts_at < written[-1].ends_at:
-            raise InvalidSchedule(
-                "ends_at",
-                "overlaps_itself",
-                f"The occurrence of {written[-1].starts_at:%Y-%m-%d} would still go on when the next one begins.",
-            )
         if each.starts_at > horizon:
             return Written(written, horizon)
         if each.ends_at > now and (after is None or each.starts_at > after):
@@ -106,6 +102,7 @@ def require_sound(schedule: Schedule, now: datetime) -> Written:
         raise InvalidSchedule("ends_at", "end_before_start", "It must end after it starts.")
     if schedule.ends_at - schedule.starts_at > LONGEST:
         raise InvalidSchedule("ends_at", "too_long", f"It may take {LONGEST.days} days at most.")
+    _require_apart(schedule, now)
     written = write_out(schedule, now)
     if not written.occurrences and written.until is None:
         if schedule.recurrence is None:
@@ -114,6 +111,18 @@ def require_sound(schedule: Schedule, now: datetime) -> Written:
             )
         raise InvalidSchedule("recurrence", "never_occurs", "By this rule it never takes place from now on.")
     return written
+
+
+def _require_apart(schedule: Schedule, now: datetime) -> None:
+    """Refuse what overlaps itself, as far as its next 400 occurrences tell. Raises InvalidSchedule."""
+    ahead = dropwhile(lambda each: each.ends_at <= now, _occurrences(schedule))
+    for before, each in pairwise(islice(ahead, 400)):
+        if each.starts_at < before.ends_at:
+            raise InvalidSchedule(
+                "ends_at",
+                "overlaps_itself",
+                f"The occurrence of {before.starts_at:%Y-%m-%d} would still go on when the next one begins.",
+            )
 
 
 def _occurrences(schedule: Schedule) -> Iterator[Occurrence]:
@@ -157,7 +166,7 @@ def _local_starts(rule: str, first: datetime, zone: ZoneInfo) -> Iterator[dateti
     steps.left = _STEPS_IN_VAIN[parts["FREQ"]]
     try:
         for local in read.replace(interval=steps):
-            if until is not None and local > until:
+            if local.year > _LAST_YEAR or (until is not None and local > until):
                 return
             steps.left = _STEPS_IN_VAIN[parts["FREQ"]]
             yield local

@@ -111,6 +111,12 @@ def test_what_is_over_is_left_out_and_what_goes_on_is_not():
     assert starts(daily, 2, now) == ["01-09 23:30", "01-10 23:30"]
 
 
+def test_a_rule_that_leaps_to_the_end_of_time_stops_before_it():
+    last = schedule("2007-12-31 23:30", "FREQ=YEARLY;INTERVAL=999", zone=NEW_YORK)  # eight times that is 9999
+    assert write_out(last, NOW).until is None
+    assert write_out(last, datetime(2007, 1, 1, tzinfo=UTC)).until is None
+
+
 def test_a_first_time_beyond_the_horizon_is_no_refusal():
     assert require_sound(schedule("2029-03-02 02:30"), NOW).occurrences == []
     assert require_sound(schedule("2026-03-02 02:30", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29"), NOW).until is not None
@@ -162,6 +168,12 @@ def test_a_rule_that_never_fires_is_refused_and_not_looked_for_until_the_year_99
         (schedule("2025-03-02 02:30", None), "ends_at", "over_already"),
         (schedule("2025-03-02 02:30", "FREQ=DAILY;COUNT=9"), "recurrence", "never_occurs"),
         (schedule("2026-03-02 02:30", takes=timedelta(hours=25)), "ends_at", "overlaps_itself"),
+        (schedule("2100-03-02 02:30", takes=timedelta(hours=25)), "ends_at", "overlaps_itself"),
+        (
+            schedule("2026-03-02 02:30", "FREQ=YEARLY;BYMONTH=4;BYMONTHDAY=1,2", takes=timedelta(hours=25)),
+            "ends_at",
+            "overlaps_itself",
+        ),
         # A day has 23 hours once a year.
         (schedule("2026-03-02 02:30", takes=timedelta(hours=24)), "ends_at", "overlaps_itself"),
         (

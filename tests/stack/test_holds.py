@@ -59,8 +59,8 @@ class Scene:
     def look(self, *, successes: int = 0, after: timedelta = timedelta()) -> None:
         """Let the child be looked at."""
         self.connection.execute(
-            "update private.monitor_schedules set last_observed_at = clock_timestamp() + %s, successes = %s, lease_until ="
-            " null, lease_token = null, due_at = now() + interval '1 hour' where monitor_id = %s",
+            "update private.monitor_schedules set last_observed_at = clock_timestamp() + %s, successes = %s,"
+            " lease_until = null, lease_token = null, due_at = now() + interval '1 hour' where monitor_id = %s",
             [after, successes, self.child],
         )
 
@@ -183,7 +183,7 @@ MINUTE = timedelta(minutes=1)
 def test_an_alert_is_held_while_maintenance_covers_the_monitor_itself(
     scene: Scene, begins: timedelta, ends: timedelta, whom: list[str] | None, is_held: bool
 ):
-    scene.maintain(begins, ends, whom and [getattr(scene, name) for name in whom])
+    scene.maintain(begins, ends, None if whom is None else [getattr(scene, name) for name in whom])
     scene.go_down()
     assert scene.held_by() == (["Backups"] if is_held else None)
     assert scene.told() == ([] if is_held else ["opened"])

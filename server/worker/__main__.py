@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +27,7 @@ from server.worker.delivering import MAX_SENDS, Delivering
 from server.worker.delivery.webhook import WebhookSender
 from server.worker.heartbeats import HeartbeatStore
 from server.worker.references import References
+from server.worker.releasing import Releasing
 from server.worker.store import WorkerStore
 
 log = logging.getLogger("tocsin.worker")
@@ -59,14 +60,18 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             # No security by this randomness: it spreads retries.
             delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
             beating = Beating(heartbeats, in_thread)
-            maintenance = _maintain(store, heartbeats, in_thread, stopping)
-            await _work(checking, beating, delivering, maintenance, stopping)
+            releasing = Releasing(store, in_thread)
+            others = [
+                beating.claim_and_judge(stopping),
+                delivering.claim_and_send(stopping),
+                releasing.release(stopping),
+                _maintain(store, heartbeats, in_thread, stopping),
+            ]
+            await _work(checking, others, stopping)
     threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def _work(
-    checking: Checking, beating: Beating, delivering: Delivering, maintenance: Any, stopping: asyncio.Event
-) -> None:
+async def _work(checking: Checking, others: Sequence[Coroutine[Any, Any, None]], stopping: asyncio.Event) -> None:
     stopped_probing = asyncio.Event()
 
     async def probe() -> None:
@@ -84,9 +89,8 @@ async def _work(
         async with asyncio.TaskGroup() as group:
             group.create_task(probe())
             group.create_task(checking.record_results(stopped_probing))
-            group.create_task(beating.claim_and_judge(stopping))
-            group.create_task(delivering.claim_and_send(stopping))
-            group.create_task(maintenance)
+            for other in others:
+                group.create_task(other)
 
     work = asyncio.create_task(everything())
     bound = asyncio.create_task(bound_the_end(work))
@@ -118,6 +122,10 @@ async def _maintain(
             await in_thread(store.prune_events, EVENT_RETENTION_DAYS)
         except AppError as error:
             log.warning("cannot prune events", extra={"reason": error.reason})
+        try:
+            await in_thread(store.extend_windows, _utc_now())
+        except AppError as error:
+            log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
 
 

@@ -13,6 +13,7 @@ from tests.stack.conftest import EmbeddedSupabase, sign_up_at
 from tests.stack.heartbeats import make_heartbeat
 from tests.stack.place import START, Place, insert_check, insert_incident, insert_line
 from tests.stack.product import Api
+from tests.stack.test_isolation import WINDOW_DRAFT
 
 # What a GET answers of the moment itself, so that no two answers are the same.
 OF_HEARTBEATS = re.compile("/heartbeat$|/pings")
@@ -30,6 +31,7 @@ def furnished(
     api.ask("POST", "/v1/channels", json={"name": "hook", "url": "http://127.0.0.1:1/"})
     incident = insert_incident(here, monitor)
     api.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
+    window = api.ask("POST", "/v1/maintenance-windows", json=WINDOW_DRAFT)["id"]
     insert_check(here, monitor, datetime.now(UTC), "up")
     insert_line(here, monitor, "up", START + timedelta(hours=1), START + timedelta(hours=2))
     api.ask("POST", f"/v1/orgs/{here.org_id}/invitations", json={"email": "x@y.zz", "role": "viewer"})
@@ -43,6 +45,7 @@ def furnished(
         "key_id": key,
         "heartbeat_id": str(heart.monitor_id),
         "ping_id": str(heart.pings("id")[0][0]),
+        "window_id": window,
         "user_id": str(user.id),
     }
 
@@ -99,6 +102,8 @@ CHANGES = {
     "read_overview": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "list_incidents": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "read_incident": "update incident_comments set body = body || '!' where incident_id = %(incident_id)s",
+    "list_maintenance_windows": "update maintenance_windows set name = name || '!' where org_id = %(org_id)s",
+    "read_maintenance_window": "update maintenance_windows set name = name || '!' where org_id = %(org_id)s",
     "list_channels": "update channels set name = name || '!' where org_id = %(org_id)s",
     "list_api_keys": "update api_keys set name = name || '!' where org_id = %(org_id)s",
     "read_api_key": "update api_keys set name = name || '!' where org_id = %(org_id)s",

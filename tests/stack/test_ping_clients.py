@@ -1,4 +1,4 @@
-"""What people have in their crontabs: curl as healthchecks.io/docs shows it and a client of theirs, but for the host."""
+"""What people have in their crontabs: curl as healthchecks.io/docs has it, and a client of theirs, but for the host."""
 
 import os
 import subprocess

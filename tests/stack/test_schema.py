@@ -101,8 +101,11 @@ MONITOR_COLUMNS = {
     "fail_threshold",
     "recover_threshold",
     "degraded_after_ms",
-    "expected_status",
-    "max_redirects",
+    "options",
+    "assertions",
+    "depends_on",
+    "regions",
+    "slug",
     "paused",
 }
 COLUMNS_OF_USERS = {

@@ -8,15 +8,20 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, Field, GetJsonSchemaHandler, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, WrapValidator
 from pydantic import ValidationInfo as Info
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from server.fields import WITHOUT_NUL
 from server.http.fields import URL_PATTERN, check_url
 from server.probes.assertions import MAX_ASSERTIONS, MAX_LENGTH, parse
+from server.probes.dns import DnsOptions
 from server.probes.heartbeat import HeartbeatOptions
+from server.probes.http_options import HttpOptions
+from server.probes.icmp import IcmpOptions
 from server.probes.kinds import KINDS
+from server.probes.tcp import TcpOptions
+from server.probes.tls import TlsOptions
 
 HEARTBEAT = "heartbeat"
 OPTIONS: Mapping[str, type[BaseModel]] = {
@@ -122,19 +127,22 @@ Assertions = Annotated[
 ]
 
 
-def _read_options(given: dict[str, Any], info: Info) -> dict[str, Any]:
+def _read_options(given: Any, _: Any, info: Info) -> Any:
     kind = _kind_of(info)
     if kind is None:
         return given
     try:
         # By way of JSON, in which a strict reader takes an enumeration's members from text.
-        read = OPTIONS[kind].model_validate_json(orjson.dumps(given), strict=True, context=info.context)
+        return OPTIONS[kind].model_validate_json(orjson.dumps(given), strict=True, context=info.context)
     except ValidationError as error:
         raise _pointing_into(given, error) from None
-    return read.model_dump(mode="json")
 
 
-def _pointing_into(given: dict[str, Any], error: ValidationError) -> ValidationError:
+def _read_merged_options(given: dict[str, Any], info: Info) -> dict[str, Any]:
+    return given if _kind_of(info) is None else _read_options(given, None, info).model_dump(mode="json")
+
+
+def _pointing_into(given: Any, error: ValidationError) -> ValidationError:
     """Return an error whose paths are of the document: of a union pydantic names the member that it took as well."""
     faults = [
         InitErrorDetails(
@@ -156,33 +164,41 @@ def _steps_of(where: tuple[int | str, ...], document: Any) -> Iterable[int | str
     yield from where[-1:]
 
 
-# The kind's own, whole, as plain JSON: what was left out has its default.
-Options = Annotated[dict[str, Any], AfterValidator(_read_options)]
+# The kind's own; what is left out has its default. The union is for the document: the kind says which it is.
+CheckOptions = Annotated[
+    HttpOptions | TcpOptions | TlsOptions | DnsOptions | IcmpOptions,
+    WrapValidator(_read_options),
+    Field(default_factory=dict, validate_default=True, repr=False),
+]
+Options = Annotated[
+    HttpOptions | TcpOptions | TlsOptions | DnsOptions | IcmpOptions | HeartbeatOptions,
+    WrapValidator(_read_options),
+    Field(default_factory=dict, validate_default=True, repr=False),
+]
+# As a change has them: whatever the kind, and read once they are merged into those that there are.
+MergedOptions = Annotated[dict[str, Any], AfterValidator(_read_merged_options)]
 
 
 def tell_kinds_apart(
-    schema: dict[str, Any], handler: GetJsonSchemaHandler, heartbeats: Mapping[str, Any] | None = None
+    schema: dict[str, Any], of_checks: Mapping[str, Any], of_heartbeats: Mapping[str, Any] | None
 ) -> None:
-    """Add to a model's schema what each kind may be told; `heartbeats`: the members that a heartbeat has none of."""
-    described = {name: schema["properties"][name].get("description") for name in ("target", "options")}
-    schema["properties"]["options"] = {"description": described["options"]}
-    schema["anyOf"] = [_of_checks(kind, handler) for kind in KINDS]
-    if heartbeats is not None:
-        own = {"kind": {"const": HEARTBEAT}, "options": _schema_of(HEARTBEAT, handler)}
-        schema["anyOf"].append({"properties": own | dict(heartbeats), "required": ["kind"]})
+    """Add to a model's schema what each kind may be told.
 
-
-def _of_checks(kind: str, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-    return {
-        "properties": {
-            "kind": {"const": kind},
-            "target": {"type": "string", "pattern": _TARGET_PATTERNS[kind]},
-            "options": _schema_of(kind, handler),
-            "slug": {"type": "null"},
-        },
-        "required": ["target"] if kind == "http" else ["kind", "target"],
-    }
-
-
-def _schema_of(kind: str, handler: GetJsonSchemaHandler) -> Any:
-    return handler(OPTIONS[kind].__pydantic_core_schema__)
+    `of_checks` and `of_heartbeats` are the schemas of the members that they have none of; None: it is of checks alone.
+    """
+    options = dict(zip(OPTIONS, schema["properties"]["options"]["anyOf"], strict=False))
+    schema["anyOf"] = [
+        {
+            "properties": {
+                "kind": {"const": kind},
+                "target": {"type": "string", "pattern": _TARGET_PATTERNS[kind]},
+                "options": options[kind],
+                **of_checks,
+            },
+            "required": ["target"] if kind == "http" else ["kind", "target"],
+        }
+        for kind in KINDS
+    ]
+    if of_heartbeats is not None:
+        own = {"kind": {"const": HEARTBEAT}, "options": options[HEARTBEAT]}
+        schema["anyOf"].append({"properties": {**own, **of_heartbeats}, "required": ["kind"]})

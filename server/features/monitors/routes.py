@@ -1,6 +1,6 @@
 """Monitors: create, list, read, change, delete, pause, resume, preview."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -70,7 +70,10 @@ def create_monitors(call: Call, body: MonitorBatch) -> Reply:
     drafts, refused = _read_drafts(call, body)
     org_id = org_to_write_to(call, body.org_id)
     rows = [draft.model_dump(mode="json") | {"org_id": str(org_id)} for draft in drafts.values()]
-    created = store.create_all(call.database, rows, each_by_itself=body.each_by_itself) if rows else b"[]"
+    try:
+        created = store.create_all(call.database, rows, each_by_itself=body.each_by_itself) if rows else b"[]"
+    except InvalidInput as refusal:
+        raise InvalidInput(faults=[_placed(fault, drafts) for fault in refusal.faults]) from None
     results = refused + [_batch_result(index, row) for index, row in zip(drafts, read_rows(created), strict=True)]
     return replies.shaped(
         BatchOutcome(
@@ -183,7 +186,7 @@ def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
 
 
 def _look(call: Call, body: PreviewDraft) -> Preview:
-    check = read_check(body.kind, body.target or "", body.timeout_seconds, body.options, body.assertions)
+    check = read_check(body.kind, body.target or "", body.timeout_seconds, body.options.model_dump(), body.assertions)
     if not _preview_places.acquire(blocking=False):
         raise RateLimited("Too many previews run at the moment.", retry_after_seconds=2)
     try:
@@ -292,6 +295,15 @@ def _batch_result(index: int, row: dict[str, Any]) -> BatchResult:
     if "refused" in row:
         return _refused_result(index, refusal_within(problem_of(row["refused"])), f"/monitors/{index}")
     return BatchResult(index=index, monitor=Monitor.model_validate(row["monitor"]), refused=None)
+
+
+def _placed(fault: Fault, drafts: dict[int, MonitorSettings]) -> Fault:
+    """Return a fault that the database found in one of the drafts, pointing into the one whose parent it speaks of."""
+    for index, draft in drafts.items():
+        for place, parent in enumerate(draft.depends_on):
+            if fault.pointer == f"/depends_on/{place}" and str(parent) in fault.detail:
+                return replace(fault, pointer=f"/monitors/{index}{fault.pointer}")
+    return fault
 
 
 def _refused_result(index: int, refusal: AppError, pointer: str = "") -> BatchResult:

@@ -20,8 +20,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 # How a monitor watches. A heartbeat waits for pings; the others go and look.
 CheckKind = Literal["http", "tcp", "tls", "dns", "icmp"]
-Kind = CheckKind | Literal["heartbeat"]
-KINDS: tuple[str, ...] = (*get_args(CheckKind), "heartbeat")
+Kind = Literal[CheckKind, "heartbeat"]
+KINDS: tuple[str, ...] = get_args(Kind)
 LONGEST_SLUG = 100
 DEFAULT_INTERVAL_SECONDS = 60
 DEFAULT_FAIL_THRESHOLD = 2

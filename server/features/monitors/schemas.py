@@ -12,6 +12,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     JsonValue,
     StringConstraints,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,8 @@ from server.features.orgs.rules import Role
 from server.http.check_fields import (
     NOT_NULL_BUT_IN_HEARTBEATS,
     Assertions,
+    CheckOptions,
+    MergedOptions,
     Options,
     Target,
     not_of_heartbeats,
@@ -142,7 +145,7 @@ class MonitorSettings(BaseModel):
     fail_threshold: Annotated[Threshold, _described("fail_threshold", "Default: 2.")] = None
     recover_threshold: Annotated[Threshold, _described("recover_threshold", "Default: 1.")] = None
     degraded_after_ms: Annotated[DegradedAfterMs, _described("degraded_after_ms")] = None
-    options: Annotated[Options, _described("options", default_factory=dict, validate_default=True, repr=False)]
+    options: Annotated[Options, _described("options")]
     assertions: Annotated[Assertions, _described("assertions")] = []
     depends_on: Annotated[DependsOn, _described("depends_on")] = []
     regions: Annotated[Regions, _described("regions")] = []
@@ -153,10 +156,11 @@ class MonitorSettings(BaseModel):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Say which members each kind has."""
         schema = handler(core)
-        tell_kinds_apart(handler.resolve_ref_schema(schema), handler, _OF_A_HEARTBEAT)
+        tell_kinds_apart(handler.resolve_ref_schema(schema), _OF_A_CHECK, _OF_A_HEARTBEAT)
         return schema
 
 
+_OF_A_CHECK: dict[str, Any] = {"slug": {"type": "null"}}
 _OF_A_HEARTBEAT: dict[str, Any] = {
     "target": {"type": "null"},
     "interval_seconds": {"type": "null"},
@@ -176,12 +180,8 @@ class MonitorDraft(MonitorSettings):
     org_id: OrgId = None
 
 
-class _DescribedAsSettings:
-    """Stands beside what is read as anything: the document says that each is MonitorSettings."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(MonitorSettings.__pydantic_core_schema__)
+# To the document it is what it says; here it is any JSON.
+_UNREAD = WrapValidator(lambda part, _: part)
 
 
 class MonitorBatch(BaseModel):
@@ -192,7 +192,7 @@ class MonitorBatch(BaseModel):
     org_id: OrgId = None
     # Each is read as MonitorSettings by the route: what is wrong with one need not be wrong with all.
     monitors: Annotated[
-        list[Annotated[Any, _DescribedAsSettings]],
+        list[Annotated[MonitorSettings, _UNREAD]],
         Field(min_length=1, max_length=500, description="The monitors, at most 500."),
     ]
     each_by_itself: Annotated[
@@ -230,7 +230,7 @@ class MonitorPatch(BaseModel):
     fail_threshold: Annotated[Threshold, NOT_NULL_BUT_IN_HEARTBEATS] = _described("fail_threshold", default=None)
     recover_threshold: Annotated[Threshold, NOT_NULL_BUT_IN_HEARTBEATS] = _described("recover_threshold", default=None)
     degraded_after_ms: DegradedAfterMs = _described("degraded_after_ms", default=None)
-    options: Options = _described("options", default={}, repr=False)
+    options: MergedOptions = _described("options", default={}, repr=False)
     assertions: Assertions = _described("assertions", default=[])
     depends_on: DependsOn = _described("depends_on", default=[])
     regions: Regions = _described("regions", default=[])
@@ -418,14 +418,14 @@ class PreviewDraft(BaseModel):
     kind: Annotated[CheckKind, Field(description="How it is checked.")] = "http"
     target: Annotated[Target, _described("target", validate_default=True)] = None
     timeout_seconds: Annotated[int, Field(ge=1, le=10, description="At most 10 s: you are waiting for it."), WHOLE] = 10
-    options: Annotated[Options, _described("options", default_factory=dict, validate_default=True, repr=False)]
+    options: Annotated[CheckOptions, _described("options")]
     assertions: Annotated[Assertions, _described("assertions")] = []
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Say what each kind may be told."""
         schema = handler(core)
-        tell_kinds_apart(handler.resolve_ref_schema(schema), handler)
+        tell_kinds_apart(handler.resolve_ref_schema(schema), {}, None)
         return schema
 
 

@@ -1,13 +1,15 @@
 """What each kind of monitor may be told, and how the API says what is right where it is told something else."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from server.features.monitors.rules import slug_of
-from server.features.monitors.schemas import MonitorSettings
+from server.features.monitors.rules import KINDS, slug_of
+from server.features.monitors.schemas import MonitorDraft, MonitorSettings
 from server.http.merging import merge
 from server.probes.http_options import HttpOptions
 from tests.http.conftest import MEMBERSHIPS, MONITOR, MONITOR_FOR_WRITING, FakeUpstream
@@ -421,3 +423,21 @@ def test_monitors_are_listed_by_kind(client, signed_in, upstream):
     refused = client.get("/v1/monitors?kind=ping", headers=signed_in)
     assert refused.status_code == 422
     assert "heartbeat" in refused.json["errors"][0]["detail"]
+
+
+def documented() -> list[str]:
+    """Return the monitors that the documents show, as JSON."""
+    root = Path(__file__).parents[2]
+    (section,) = re.findall(r"```json\n(\{\"name\": \"API\".*?)```", (root / "docs" / "api.md").read_text(), re.DOTALL)
+    readme = re.findall(r"tocsin monitors -d '(.*?)'", (root / "README.md").read_text(), re.DOTALL)
+    return [*re.split(r"\n(?=\{)", section), *readme]
+
+
+def test_the_documents_show_each_kind():
+    shown = [json.loads(text)["kind"] for text in documented()]
+    assert {kind for kind in KINDS if shown.count(kind) >= 2} == set(KINDS), "in docs/api.md and in README.md"
+
+
+@pytest.mark.parametrize("text", documented())
+def test_what_the_documents_show_is_taken(text):
+    MonitorDraft.model_validate_json(text, strict=True)

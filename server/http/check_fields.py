@@ -187,7 +187,7 @@ def tell_kinds_apart(
     `of_checks` and `of_heartbeats` are the schemas of the members that they have none of; None: it is of checks alone.
     """
     options = dict(zip(OPTIONS, schema["properties"]["options"]["anyOf"], strict=False))
-    schema["anyOf"] = [
+    alternatives = [
         {
             "properties": {
                 "kind": {"const": kind},
@@ -201,4 +201,5 @@ def tell_kinds_apart(
     ]
     if of_heartbeats is not None:
         own = {"kind": {"const": HEARTBEAT}, "options": options[HEARTBEAT]}
-        schema["anyOf"].append({"properties": {**own, **of_heartbeats}, "required": ["kind"]})
+        alternatives.append({"properties": {**own, **of_heartbeats}, "required": ["kind"]})
+    schema["allOf"] = [{"anyOf": alternatives}]  # by itself it stands beside the properties, as generators read it

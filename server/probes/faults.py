@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pycurl
 
 from server.features.checks.rules import ErrorKind
-from server.probes.hop import MAX_HEADER_BYTES, Hop, Place, Stop
-from server.probes.names import Lookup
+from server.probes.hop import MAX_HEADER_BYTES, Hop, Stop
+from server.probes.trouble import Trouble, describe_block
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +65,6 @@ class Fault(NamedTuple):
     message: str
 
 
-class Trouble(NamedTuple):
-    """Why a check failed."""
-
-    kind: ErrorKind
-    detail: str
-
-
 def find_trouble(hop: Hop, fault: Fault | None, expected_status: Sequence[tuple[int, int]]) -> Trouble | None:
     """Return the first thing that went wrong on the last hop, or None for success.
 
@@ -88,23 +81,8 @@ def find_trouble(hop: Hop, fault: Fault | None, expected_status: Sequence[tuple[
     if fault is None or hop.stop is Stop.BODY_READ:
         return None
     if hop.refused_addresses and not hop.opened_sockets:
-        return _blocked(hop)
+        return describe_block(hop.host, hop.refused_addresses)
     return _classify(hop, fault)
-
-
-def find_lookup_trouble(place: Place, lookup: Lookup) -> Trouble | None:
-    """Return why a host's addresses are not known, or None where they are."""
-    if lookup.timed_out:
-        return Trouble(ErrorKind.TIMEOUT, "timed out while looking up the name")
-    if not lookup.addresses:
-        return Trouble(ErrorKind.DNS, f"the name {place.host} could not be resolved")
-    return None
-
-
-def _blocked(hop: Hop) -> Trouble:
-    # Users do not learn what a name resolves to inside the operator's network; the log does.
-    logger.info("probe of %s refused: %s", hop.host, ", ".join(hop.refused_addresses[:4]))
-    return Trouble(ErrorKind.BLOCKED, f"{hop.host} is not a public address, or resolves to none that is")
 
 
 def _classify(hop: Hop, fault: Fault) -> Trouble:

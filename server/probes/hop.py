@@ -1,20 +1,20 @@
 """One request over one fresh connection: a curl handle, and what its callbacks saw."""
 
-import re
 import socket
 import ssl
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any, Self
 
-import idna
 import pycurl
 
-from server.egress import Egress, read_literal
+from server.egress import Egress
 from server.features.checks.rules import Timings
 from server.probes.names import Lookup
+from server.probes.places import Place
+from server.probes.request import Request
+from server.probes.timing import to_ms
 
 USER_AGENT = "Tocsin/0.1 (uptime check)"
 
@@ -22,45 +22,9 @@ MAX_BODY_BYTES = 1_000_000
 # libcurl bounds headers too (300 kB, 5,000 lines, 100 kB a line); this one is ours, and reported the same way.
 MAX_HEADER_BYTES = 128_000
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+(%[0-9a-z._~-]+)?")
+_PLAIN_GET = Request()
+_METHODS_WITH_BODIES = frozenset({"POST", "PUT", "PATCH"})  # a length of 0 is said too
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_URL_SAFE = "/%:;=&?~+!$,'@()*[]|"
-
-
-class Place(NamedTuple):
-    """Where an http or https URL points, all ASCII."""
-
-    url: str
-    scheme: str
-    host: str
-    port: int
-    is_address: bool
-
-
-def locate(url: str) -> Place:
-    """Return a URL's place: IDNA for the host, percent-encoded UTF-8 for the rest, no fragment.
-
-    Raises ValueError where it is not an http or https URL. libcurl in pycurl's wheels is built without IDN support.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError("only http and https are followed")
-    host = unquote(parts.hostname or "").lower()
-    if not host:
-        raise ValueError("it names no host")
-    if not host.isascii():
-        host = idna.encode(host, uts46=True).decode()
-    if not _HOST.fullmatch(host):
-        raise ValueError("its host is malformed")
-    port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
-    user, at, _ = parts.netloc.rpartition("@")
-    literal = f"[{host}]" if ":" in host else host
-    path = quote(parts.path or "/", safe=_URL_SAFE)
-    query = f"?{quote(parts.query, safe=_URL_SAFE)}" if parts.query else ""
-    explicit_port = "" if parts.port is None else f":{port}"
-    ascii_url = f"{parts.scheme}://{quote(user, safe='%:')}{at}{literal}{explicit_port}{path}{query}"
-    return Place(ascii_url, parts.scheme, host, port, is_address=read_literal(host) is not None)
 
 
 class Stop(StrEnum):
@@ -89,15 +53,17 @@ class _LentSocket(socket.socket):
 
 
 class Hop:
-    """A GET of one URL, not yet performed. Use as a context manager; `curl` is valid inside only.
+    """A request to one URL, not yet performed. Use as a context manager; `curl` is valid inside only.
 
     `lookup` has the addresses to try. `follows` ends the transfer at the end of a redirect's headers, body unread.
+    `headers` and `body` stay empty where the request does not keep them.
     """
 
     def __init__(
         self,
         place: Place,
         lookup: Lookup,
+        request: Request,
         *,
         egress: Egress,
         ca_path: str,
@@ -113,14 +79,22 @@ class Hop:
         self.refused_addresses: list[str] = []
         self.opened_sockets = 0
         self.socket_error: OSError | None = None
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
         self._egress = egress
+        self._request = request
+        self._keeps_headers = request.keeps_headers or request.keeps_body
         self._follows = follows
         self._header_bytes = 0
         self._body_bytes = 0
-        self._lookup_seconds = lookup.seconds
+        self._lookup = lookup
         self._names = pycurl.CurlShare()
         self.curl = pycurl.Curl()
         self._configure(place.url, ca_path, timeout_seconds)
+        if request.connects_only:
+            self.curl.setopt(pycurl.CONNECT_ONLY, 1)
+        elif request != _PLAIN_GET:
+            self._ask(request)
         if not place.is_address:
             self._teach_addresses(place, lookup)
 
@@ -157,8 +131,8 @@ class Hop:
             (pycurl.PROXY, ""),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
             (pycurl.CAINFO, ca_path),
-            (pycurl.SSL_VERIFYPEER, 1),
-            (pycurl.SSL_VERIFYHOST, 2),
+            (pycurl.SSL_VERIFYPEER, 1 if self._request.verifies else 0),
+            (pycurl.SSL_VERIFYHOST, 2 if self._request.verifies else 0),
             (pycurl.OPT_CERTINFO, 1),
             (pycurl.OPENSOCKETFUNCTION, self._open_socket),
             (pycurl.HEADERFUNCTION, self._take_header),
@@ -166,6 +140,22 @@ class Hop:
         ]
         for option, value in options:
             self.curl.setopt(option, value)
+
+    def _ask(self, request: Request) -> None:
+        """Say what is to be sent, where that is more than a GET."""
+        names = {name.lower() for name, _ in request.headers}
+        # libcurl takes `Name:` for "do not send it", and `Name;` for an empty value.
+        lines = [
+            f"{name}: {value}" if value else f"{name};" for name, value in (*request.headers, *request.credentials)
+        ]
+        if request.method == "HEAD":
+            self.curl.setopt(pycurl.NOBODY, 1)
+        elif request.body is not None or request.method in _METHODS_WITH_BODIES:
+            self.curl.setopt(pycurl.POSTFIELDS, request.body or b"")
+            lines += ["Expect:"] if "content-type" in names else ["Expect:", "Content-Type:"]
+        if request.method not in ("GET", "HEAD") or request.body is not None:
+            self.curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+        self.curl.setopt(pycurl.HTTPHEADER, lines)
 
     def _open_socket(self, _purpose: int, target: Any) -> socket.socket | int:
         """Open the socket for one resolved address, or refuse it: libcurl then tries the next one."""
@@ -195,11 +185,22 @@ class Hop:
         if line.startswith(b"HTTP/"):
             self.status_code = _read_status(line)
             self.location = None
+            self.headers.clear()
         elif line in (b"\r\n", b"\n"):
             return self._end_head(len(line))
-        elif self.location is None and line[:9].lower() == b"location:":
-            self.location = line[9:].decode("utf-8", "replace").strip()
+        else:
+            if self.location is None and line[:9].lower() == b"location:":
+                self.location = line[9:].decode("utf-8", "replace").strip()
+            if self._keeps_headers:
+                self._keep_header(line)
         return len(line)
+
+    def _keep_header(self, line: bytes) -> None:
+        name, colon, value = line.partition(b":")
+        if colon:
+            key, text = name.strip().lower().decode("latin-1"), value.strip().decode("utf-8", "replace")
+            before = self.headers.get(key)
+            self.headers[key] = text if before is None else f"{before}, {text}"  # RFC 9110, 5.2
 
     def _end_head(self, length: int) -> int:
         if self.status_code is not None and self.status_code < 200:
@@ -213,6 +214,8 @@ class Hop:
 
     def _take_body(self, chunk: bytes) -> int:
         self._body_bytes += len(chunk)
+        if self._request.keeps_body:
+            self.body += chunk[: MAX_BODY_BYTES - len(self.body)]
         if self._body_bytes > MAX_BODY_BYTES:
             self.stop = Stop.BODY_READ
             return 0
@@ -233,7 +236,7 @@ class Hop:
     @property
     def total_seconds(self) -> float:
         """How long the look-up and the transfer took."""
-        return self._lookup_seconds + self._seconds(pycurl.TOTAL_TIME)
+        return self._lookup.seconds + self._seconds(pycurl.TOTAL_TIME)
 
     def timings(self, total_seconds: float) -> Timings:
         """Return each phase by itself, in ms; libcurl counts all of them from the transfer's start."""
@@ -242,7 +245,7 @@ class Hop:
         # When a transfer fails, libcurl fills the later times with that moment: only a header proves a first byte.
         waited = self._seconds(pycurl.STARTTRANSFER_TIME) - self._seconds(pycurl.PRETRANSFER_TIME)
         return Timings(
-            dns_ms=to_ms(self._lookup_seconds) if self._lookup_seconds else None,
+            dns_ms=self._lookup.ms,
             connect_ms=to_ms(connected) if connected else None,
             tls_ms=to_ms(secured - connected) if secured else None,
             first_byte_ms=to_ms(waited) if self._header_bytes else None,
@@ -271,8 +274,3 @@ class Hop:
 def _read_status(line: bytes) -> int | None:
     words = line.split(maxsplit=2)
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
-
-
-def to_ms(seconds: float) -> float:
-    """Return seconds as milliseconds, to the microsecond."""
-    return round(max(0.0, seconds) * 1000, 3)

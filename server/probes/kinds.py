@@ -1,47 +1,40 @@
 """The kinds of check: what each may be told, and what its target looks like."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from server.probes.assertions import MAX_ASSERTIONS, Assertion, parse
-from server.probes.dns import DnsOptions
-from server.probes.hop import locate
+from server.features.checks.rules import Observation
+from server.probes.assertions import MAX_ASSERTIONS, parse
+from server.probes.check import Check
+from server.probes.dns import DnsOptions, probe_dns
+from server.probes.equipment import Equipment
+from server.probes.http import probe_http
 from server.probes.http_options import HttpOptions
-from server.probes.icmp import IcmpOptions
-from server.probes.places import read_host, read_host_port, read_name
-from server.probes.tcp import TcpOptions
-from server.probes.tls import TlsOptions
+from server.probes.icmp import IcmpOptions, probe_icmp
+from server.probes.places import locate, read_host, read_host_port, read_name
+from server.probes.tcp import TcpOptions, probe_tcp
+from server.probes.tls import TlsOptions, probe_tls
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of check. `read_target` raises ValueError with what is right; what it returns is the probe's own."""
+    """One kind of check. `read_target` raises ValueError with what is right; what it returns is what `probe` gets."""
 
     options: type[BaseModel]
     read_target: Callable[[str], Any]
+    probe: Callable[[Equipment, Check, Any, Observation], Awaitable[Observation]]
 
 
 KINDS = {
-    "http": Kind(HttpOptions, locate),
-    "tcp": Kind(TcpOptions, read_host_port),
-    "tls": Kind(TlsOptions, read_host_port),
-    "dns": Kind(DnsOptions, read_name),
-    "icmp": Kind(IcmpOptions, read_host),
+    "http": Kind(HttpOptions, locate, probe_http),
+    "tcp": Kind(TcpOptions, read_host_port, probe_tcp),
+    "tls": Kind(TlsOptions, read_host_port, probe_tls),
+    "dns": Kind(DnsOptions, read_name, probe_dns),
+    "icmp": Kind(IcmpOptions, read_host, probe_icmp),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check to be made: `options` is the kind's own model, `timeout_seconds` is for all of it."""
-
-    kind: str
-    target: str
-    timeout_seconds: float
-    options: BaseModel
-    assertions: tuple[Assertion, ...] = ()
 
 
 def read_check(

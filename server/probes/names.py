@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 
 from server.egress import Resolve
+from server.probes.timing import to_ms
 
 MOST_AT_ONCE = 256
 
@@ -23,6 +24,11 @@ class Lookup(NamedTuple):
     addresses: tuple[str, ...]
     seconds: float
     timed_out: bool = False
+
+    @property
+    def ms(self) -> float | None:
+        """How long it took; None where nobody was asked, or nobody answered."""
+        return None if self.timed_out or not self.seconds else to_ms(self.seconds)
 
 
 class Names:

@@ -1,13 +1,17 @@
-"""Targets as people write them, read: `host:port`, a host, a name, a resolver. All ASCII afterwards."""
+"""Targets as people write them, read: a URL, `host:port`, a host, a name, a resolver. All ASCII afterwards."""
 
 import re
 from ipaddress import ip_address
 from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
 
 import idna
 
 from server.egress import read_literal
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL_HOST = re.compile(r"[0-9a-z._~-]+|[0-9a-f:.]+(%[0-9a-z._~-]+)?")
+_URL_SAFE = "/%:;=&?~+!$,'@()*[]|"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?")
 _LONGEST_NAME = 253  # RFC 1035: 255 octets with the lengths of its labels
 _LONGEST_LABEL = 63
@@ -16,6 +20,41 @@ _HOST_EXAMPLE = "Write a host name or an IP address, as db.example.com or 203.0.
 _HOST_PORT_EXAMPLE = "Write host:port, as db.example.com:5432 or [2001:db8::7]:5432."
 _NAME_EXAMPLE = "Write a name to look up, as example.com."
 _RESOLVER_EXAMPLE = "Write the resolver's IP address, as 9.9.9.9, 9.9.9.9:5353 or [2620:fe::fe]:53."
+
+
+class Place(NamedTuple):
+    """Where an http or https URL points, all ASCII."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    is_address: bool
+
+
+def locate(url: str) -> Place:
+    """Return a URL's place: IDNA for the host, percent-encoded UTF-8 for the rest, no fragment.
+
+    Raises ValueError where it is not an http or https URL. libcurl in pycurl's wheels is built without IDN support.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("only http and https are followed")
+    host = unquote(parts.hostname or "").lower()
+    if not host:
+        raise ValueError("it names no host")
+    if not host.isascii():
+        host = idna.encode(host, uts46=True).decode()
+    if not _URL_HOST.fullmatch(host):
+        raise ValueError("its host is malformed")
+    port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
+    user, at, _ = parts.netloc.rpartition("@")
+    literal = f"[{host}]" if ":" in host else host
+    path = quote(parts.path or "/", safe=_URL_SAFE)
+    query = f"?{quote(parts.query, safe=_URL_SAFE)}" if parts.query else ""
+    explicit_port = "" if parts.port is None else f":{port}"
+    ascii_url = f"{parts.scheme}://{quote(user, safe='%:')}{at}{literal}{explicit_port}{path}{query}"
+    return Place(ascii_url, parts.scheme, host, port, is_address=read_literal(host) is not None)
 
 
 class HostPort(NamedTuple):
@@ -49,24 +88,28 @@ def read_host(text: str) -> str:
 
 
 def read_name(text: str) -> str:
-    """Read a name to look up in the DNS. Raises ValueError with what is right."""
+    """Read a name to look up in the DNS, or an address to ask for its name. Raises ValueError with what is right."""
+    if ":" in text:
+        try:
+            return str(ip_address(text))
+        except ValueError:
+            raise ValueError(_NAME_EXAMPLE) from None
     return _read_name(text, _NAME_EXAMPLE)
 
 
 def read_resolver(text: str) -> HostPort:
     """Read a resolver's address, with or without a port. Raises ValueError with what is right."""
-    for address, port in ((text, str(_DNS_PORT)), text.rpartition(":")[::2]):
-        bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
-        try:
-            parsed = ip_address(bare)
-        except ValueError:
-            continue
-        if parsed.version == 4 and bare != address:
-            break
-        if parsed.version == 6 and bare == address and address != text:
-            break
-        return HostPort(str(parsed), _read_port(port))
-    raise ValueError(_RESOLVER_EXAMPLE)
+    host, port = text, str(_DNS_PORT)
+    if text.startswith("["):
+        host, _, after = text[1:].partition("]")
+        port = after.removeprefix(":") if after else port
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ValueError(_RESOLVER_EXAMPLE) from None
+    return HostPort(str(address), _read_port(port))
 
 
 def _read_name(text: str, example: str) -> str:

@@ -16,7 +16,7 @@ from server.data.transport import UpstreamSession
 from server.egress import Egress
 from server.errors import AppError
 from server.logs import configure_logs
-from server.probes.kinds import Prober
+from server.probes.prober import Prober
 from server.settings import Settings, SettingsError, load_settings
 from server.worker.checking import Checking, wait_for
 from server.worker.clock import DatabaseClock

@@ -17,7 +17,7 @@ from uuid import uuid4
 from server.details import clean_detail
 from server.errors import AppError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from server.features.checks.rules import ErrorKind, Observation
-from server.probes.kinds import Check
+from server.probes.check import Check
 from server.worker.claims import ClaimedCheck, Seen
 from server.worker.clock import DatabaseClock
 from server.worker.references import References

@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from server.features.checks.rules import Observation
 from server.features.monitors.rules import Policy, Standing, State, Verdict, agree, judge
-from server.probes.kinds import Check, read_check
+from server.probes.check import Check
+from server.probes.kinds import read_check
 
 
 class Peer(BaseModel, frozen=True):

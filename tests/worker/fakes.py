@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-from server.probes.kinds import Check
-
 from server.data.privileged import Privileged
 from server.errors import AppError
 from server.features.checks.rules import ErrorKind, Observation, Timings
+from server.probes.check import Check
 from server.worker.claims import ClaimedCheck, ClaimedDelivery, Seen
 from server.worker.delivery.outcome import Delivered, Failed
 from server.worker.store import Claims, Settlement, WorkerStore

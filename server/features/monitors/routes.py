@@ -43,7 +43,8 @@ from server.http.parsing import parse_part
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
 from server.http.tenancy import org_to_write_to
-from server.probes.http import check_once
+from server.probes.kinds import read_check
+from server.probes.prober import check_once
 
 feature = Feature("Monitors")
 Draft = TypeVar("Draft", bound=MonitorSettings)
@@ -180,9 +181,8 @@ def _look(call: Call, body: PreviewDraft) -> Preview:
     if not _preview_places.acquire(blocking=False):
         raise RateLimited("Too many previews run at the moment.", retry_after_seconds=2)
     try:
-        check = rules.HttpCheck(
-            body.target, body.timeout_seconds, rules.status_ranges(body.expected_status), body.max_redirects
-        )
+        options = {"expected_status": body.expected_status, "max_redirects": body.max_redirects}
+        check = read_check(body.kind, body.target, body.timeout_seconds, options)
         seen = check_once(check, call.services.egress, datetime.now(UTC))
     finally:
         _preview_places.release()

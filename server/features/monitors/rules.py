@@ -28,16 +28,6 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpCheck:
-    """What an http check does. `expected_status` holds inclusive ranges; `max_redirects` 0 follows none."""
-
-    url: str
-    timeout_seconds: float
-    expected_status: Sequence[tuple[int, int]] = ((200, 299),)
-    max_redirects: int = 5
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """How a monitor wants to be judged. Thresholds count consecutive checks; `degraded_after_ms` None: never."""
 

@@ -11,6 +11,8 @@ import time
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
+import uvloop
+
 from server.egress import Egress
 from server.probes.kinds import read_check
 from server.probes.prober import Prober
@@ -35,4 +37,4 @@ async def run(url: str, in_flight: int, seconds: float) -> dict[str, int]:
 
 if __name__ == "__main__":
     target, places, duration = sys.argv[1:]
-    print(json.dumps(asyncio.run(run(target, int(places), float(duration)))))
+    print(json.dumps(uvloop.run(run(target, int(places), float(duration)))))

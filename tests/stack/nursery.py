@@ -1,5 +1,5 @@
-"""Workers that are born in a moment, so that hundreds can be killed in a minute: a process that has everything imported,
-and forks a real worker whenever it is asked for one. `python -m tests.stack.nursery` is that process.
+"""Workers that are born in a moment, so that hundreds can be killed in a minute: a process that has everything imported
+forks a real worker whenever it is asked for one. `python -m tests.stack.nursery` is that process.
 
 It reads lines of JSON: a new worker's environment variables, which it answers with a process id; or a process id, which
 it kills. It ends when nobody can ask any more, and its workers with it.

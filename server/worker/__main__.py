@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
@@ -54,7 +53,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             references = References(settings.worker_references, time.monotonic)
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
-            delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
+            delivering = Delivering(store, WebhookSender(egress), random.random, in_thread)
             await _work(checking, delivering, _maintain(store, in_thread, stopping), stopping)
     threads.shutdown(wait=False, cancel_futures=True)
 
@@ -103,10 +102,6 @@ async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping:
         except AppError as error:
             log.warning("cannot prune events", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _main(settings: Settings) -> None:

@@ -99,7 +99,7 @@ class WorkerStore:
     def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
         """Lease up to `max_deliveries` messages that are due."""
         claimed = _read(_ClaimedDeliveries, self._privileged.claim_deliveries(max_deliveries, lease_seconds))
-        return _readable(ClaimedDelivery, claimed.deliveries)
+        return _readable(ClaimedDelivery, [{**row, "claimed_at": claimed.now} for row in claimed.deliveries])
 
     def settle(self, settlements: list[Settlement]) -> None:
         """Say how attempts ended."""

@@ -45,6 +45,18 @@ class Privileged:
         """Say how attempts ended: {settled}. Repeating it changes nothing."""
         return self._call("settle_deliveries", {"batch": batch})
 
+    def claim_heartbeats(self, max_heartbeats: int, lease_seconds: int) -> bytes:
+        """Lease heartbeats that are due, with the pings that nobody has judged: {now, heartbeats}."""
+        return self._call("claim_heartbeats", {"max_heartbeats": max_heartbeats, "lease_seconds": lease_seconds})
+
+    def record_heartbeats(self, batch: list[dict[str, Any]]) -> bytes:
+        """Write what was judged of heartbeats: {now, counted}. Repeating it changes nothing."""
+        return self._call("record_heartbeats", {"batch": batch})
+
+    def maintain_pings(self, days_ahead: int, max_rows: int) -> bytes:
+        """Make the partitions of the days to come, drop or delete pings past their retention: {dropped, done}."""
+        return self._call("maintain_pings", {"days_ahead": days_ahead, "max_rows": max_rows})
+
     def maintain_check_results(self, days_ahead: int) -> bytes:
         """Make the partitions of the days to come and drop those that no plan keeps any longer: the number dropped."""
         return self._call("maintain_check_results", {"days_ahead": days_ahead})
@@ -56,6 +68,26 @@ class Privileged:
     def forget_answers(self, max_rows: int) -> bytes:
         """Forget what was kept for idempotency keys of more than 24 hours ago: how many."""
         return self._call("forget_answers", {"max_rows": max_rows})
+
+    def release_alerts(self) -> bytes:
+        """Tell of the incidents that nothing holds any longer: {held, released}."""
+        return self._call("release_alerts", {})
+
+    def windows_to_extend(self, days_ahead: int, max_windows: int) -> bytes:
+        """Return recurring maintenance windows of which less than `days_ahead` days are written, as a JSON array."""
+        return self._call("windows_to_extend", {"days_ahead": days_ahead, "max_windows": max_windows})
+
+    def extend_window(
+        self, window_id: str, version: int, occurrences: list[dict[str, str]], written_until: str | None
+    ) -> bytes:
+        """Write more occurrences of a maintenance window; false where it has changed. Repeating it changes nothing."""
+        arguments = {
+            "window_id": window_id,
+            "version": version,
+            "occurrences": occurrences,
+            "written_until": written_until,
+        }
+        return self._call("extend_window", arguments)
 
     def stream_events(self, after: tuple[int, int] | None, max_events: int) -> bytes:
         """Return what has happened in all organisations: {events, position, has_more, horizon, memberships}.

@@ -28,14 +28,17 @@ from server.features.invitations import store as invitations
 from server.features.keys import store as keys
 from server.features.keys.routes import spell_secret
 from server.features.keys.rules import Scope
+from server.features.maintenance import store as maintenance
 from server.features.me import store as me
 from server.features.members import store as members
 from server.features.monitors import store as monitors
 from server.features.orgs import store as orgs
 from server.features.overview import store as overview
+from server.features.pings import store as pings
 from server.features.uptime import store as uptime
 from server.features.usage import store as usage
 from server.http.pagination import PageQuery
+from server.recurrence import Occurrence, Written
 from tests.http.conftest import ORG_ID, FakeUpstream
 from tests.http.test_queries import ID, POSITION, database
 
@@ -51,6 +54,11 @@ ROW = {"name": "x"}
 KEY = spell_secret(bytes(32))
 KEY_STORED = {"prefix": KEY[:15], "secret_hash": hashlib.sha256(KEY.encode()).hexdigest()}
 FIRST_PAGE = {"org_id": ORG_ID, "before_at": None, "before_id": None, "max_rows": 51}
+WRITTEN = Written([Occurrence(MOMENT, POSITION.at)], None)
+WRITTEN_OUT = {
+    "occurrences": [{"starts_at": MOMENT.isoformat(), "ends_at": POSITION.at.isoformat()}],
+    "written_until": None,
+}
 
 AUDIT_PAGE = {
     "org_id": ORG_ID,
@@ -207,6 +215,73 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {},
         {"incident_id": str(ID), "org_id": ORG_ID, "body": "x"},
     ),
+    pings.ping: (({"ping_id": str(ID)},), {}, "POST", "rpc/ping", {}, {"ping_id": str(ID)}),
+    pings.read_heartbeat: ((ID,), {}, "POST", "rpc/read_heartbeat", {}, {"monitor_id": str(ID)}),
+    pings.list_page: (
+        (ID, PAGE),
+        {},
+        "POST",
+        "rpc/list_pings",
+        {},
+        {"monitor_id": str(ID), "before_at": None, "before_id": None, "max_rows": 51},
+    ),
+    pings.read_body: (
+        (ID, ID),
+        {},
+        "GET",
+        "pings",
+        {"select": "body", "id": f"eq.{ID}", "monitor_id": f"eq.{ID}", "body": "not.is.null", "limit": "1"},
+        None,
+    ),
+    maintenance.create: (
+        (ROW, WRITTEN),
+        {},
+        "POST",
+        "rpc/create_maintenance_window",
+        {},
+        {"draft": ROW, **WRITTEN_OUT},
+    ),
+    maintenance.list_page: (
+        (PAGE, ORG, True),
+        {},
+        "GET",
+        "maintenance_schedule",
+        {"select": maintenance.COLUMNS_NOW, "org_id": f"eq.{ORG}", "active": "eq.true", **NEWEST},
+        None,
+    ),
+    maintenance.read: ((ID,), {}, "GET", "maintenance_schedule", {"select": maintenance.COLUMNS_NOW, **ONE}, None),
+    maintenance.read_for_writing: (
+        (ID,),
+        {},
+        "GET",
+        "maintenance_windows",
+        {"select": f"{maintenance.COLUMNS},{ROLE.format('maintenance_windows')}", **ONE},
+        None,
+    ),
+    maintenance.update: (
+        (ID, ROW, 3, WRITTEN),
+        {},
+        "POST",
+        "rpc/change_maintenance_window",
+        {},
+        {"window_id": str(ID), "changes": ROW, "expected_version": 3, **WRITTEN_OUT},
+    ),
+    maintenance.end: (
+        (ID, 3),
+        {},
+        "POST",
+        "rpc/end_maintenance_window",
+        {},
+        {"window_id": str(ID), "expected_version": 3},
+    ),
+    maintenance.delete: (
+        (ID, 3),
+        {},
+        "DELETE",
+        "maintenance_windows",
+        {"id": f"eq.{ID}", "version": "eq.3", "select": "id"},
+        {},
+    ),
     me.memberships: (
         (),
         {},
@@ -334,6 +409,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {
             "org_id": ORG,
             "states": ("down",),
+            "kinds": ("tcp", "heartbeat"),
             "paused": False,
             "name_holds": "50% (*)",
             "include": ("open_incident", "latest_check"),
@@ -350,6 +426,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
             "latest_check.limit": "1",
             "org_id": f"eq.{ORG}",
             "state": "eq.down",
+            "kind": "in.(tcp,heartbeat)",
             "paused": "eq.false",
             "name": r"imatch.()50\% \(\*\)()",
             **NEWEST,
@@ -425,7 +502,13 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     ),
 }
 # What the database answers to those that look at it.
-ANSWERS: dict[Any, object] = {uptime.read_history: b"null", read_memberships: b"[]", audit.read_page: {"entries": []}}
+ANSWERS: dict[Any, object] = {
+    uptime.read_history: b"null",
+    read_memberships: b"[]",
+    audit.read_page: {"entries": []},
+    pings.ping: b"200",
+    pings.read_heartbeat: b"null",
+}
 # They ask nothing themselves: one calls read_page, the other looks at a row.
 SILENT = {audit.walk, audit.position_of}
 

@@ -9,7 +9,6 @@ from tests.stack.sql import acting_as, refusal, rows, value
 FUNCTIONS_OF_ALL = {
     "private.actor_id",
     "private.actor_kind",
-    "private.are_status_ranges",
     "private.count_used",
     "private.event_document",
     "private.event_horizon_document",
@@ -17,6 +16,7 @@ FUNCTIONS_OF_ALL = {
     "private.keep_answer",
     "private.last_observation",
     "private.last_observations",
+    "private.maintenance_of",
     "private.my_orgs",
     "private.my_role_in",
     "private.name_key",
@@ -27,13 +27,17 @@ FUNCTIONS_OF_ALL = {
     "private.session_id",
     "private.spent_in_states",
     "public.audit_page",
+    "public.change_maintenance_window",
     "public.comment_on_incident",
     "public.create_channel",
+    "public.create_maintenance_window",
     "public.create_monitor",
     "public.create_monitors",
+    "public.end_maintenance_window",
     "public.keep",
     "public.list_checks",
     "public.list_members",
+    "public.list_pings",
     "public.monitor_history",
     "public.move_incident",
     "public.my_role",
@@ -41,6 +45,7 @@ FUNCTIONS_OF_ALL = {
     "public.organisation_usage",
     "public.overview",
     "public.read_events",
+    "public.read_heartbeat",
     "public.read_member",
     "public.recall_answer",
     "public.retry_delivery",
@@ -66,17 +71,23 @@ FUNCTIONS_OF_USERS = FUNCTIONS_OF_ALL | {
     "public.transfer_organisation",
 }
 # API keys come in as anon.
-FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key"}
+FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key", "public.ping"}
 FUNCTIONS_OF_THE_WORKER = {
     "public.apply_retention",
     "public.claim_deliveries",
     "public.claim_due",
+    "public.claim_heartbeats",
+    "public.extend_window",
     "public.forget_answers",
     "public.maintain_check_results",
+    "public.maintain_pings",
     "public.prune_events",
     "public.record",
+    "public.record_heartbeats",
+    "public.release_alerts",
     "public.settle_deliveries",
     "public.stream_events",
+    "public.windows_to_extend",
 }
 TABLES_OF_USERS = {
     "public.channels": {"SELECT", "DELETE"},
@@ -87,9 +98,12 @@ TABLES_OF_USERS = {
     "public.incidents": {"SELECT"},
     "public.intervals": {"SELECT"},
     "public.invitations": set(),  # but for its columns without the token's hash
+    "public.maintenance_occurrences": {"SELECT"},
+    "public.maintenance_windows": {"DELETE"},  # and to read all but how far it is written out
     "public.memberships": {"SELECT"},
     "public.monitors": {"SELECT", "DELETE"},
     "public.organisations": {"SELECT"},
+    "public.pings": {"SELECT"},
     "public.plans": {"SELECT"},
 }
 MONITOR_COLUMNS = {
@@ -101,8 +115,11 @@ MONITOR_COLUMNS = {
     "fail_threshold",
     "recover_threshold",
     "degraded_after_ms",
-    "expected_status",
-    "max_redirects",
+    "options",
+    "assertions",
+    "depends_on",
+    "regions",
+    "slug",
     "paused",
 }
 COLUMNS_OF_USERS = {
@@ -123,9 +140,9 @@ FUNCTIONS = """
 
 
 def test_every_table_has_row_level_security_its_partitions_too(connection: psycopg.Connection):
-    connection.execute("select private.ensure_check_results_day('2031-05-01')")
+    connection.execute("select private.ensure_check_results_day('2031-05-01'), private.ensure_pings_day('2031-05-01')")
     found = {name: has_security for _, name, has_security in rows(connection, TABLES)}
-    assert found["private.check_results_20310501"], "a day that was made later"
+    assert found["private.check_results_20310501"] and found["private.pings_20310501"], "a day that was made later"
     assert [name for name, has_security in found.items() if not has_security] == []
 
 

@@ -7,11 +7,31 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.features.incidents.rules import IncidentState
-from server.features.monitors.rules import State
+from server.features.monitors.rules import Kind, State
 from server.features.orgs.rules import Role
 from server.http.choices import AnyOf
 from server.http.fields import NOT_BLANK, Moment, included
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
+
+
+class HeldByParent(BaseModel):
+    """A monitor that this one depends on, however far up, is down or may be."""
+
+    kind: Literal["dependency"]
+    monitor_id: UUID
+    name: str = Field(examples=["Router"])
+
+
+class HeldByWindow(BaseModel):
+    """The monitor is in maintenance."""
+
+    kind: Literal["maintenance"]
+    window_id: UUID
+    name: str = Field(examples=["Backups"])
+    until: datetime
+
+
+Hold = Annotated[HeldByParent | HeldByWindow, Field(discriminator="kind")]
 
 
 class Incident(BaseModel):
@@ -36,6 +56,12 @@ class Incident(BaseModel):
     resolved_at: datetime | None
     resolved_by: UUID | None = Field(description="Who resolved it; null where it was not a person.")
     resolution: Literal["recovered", "by_hand", "monitor_paused", "monitor_deleted"] | None
+    alerted_at: datetime | None = Field(
+        description="When the channels were told, or would have been if there were any; null: nobody has been told."
+    )
+    held_by: list[Hold] | None = Field(
+        description="Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it."
+    )
     version: int
 
 
@@ -59,8 +85,8 @@ class MonitorOfIncident(BaseModel):
 
     id: UUID
     name: str
-    kind: Literal["http"]
-    target: str
+    kind: Kind
+    target: str | None = Field(description="Null of a heartbeat.", examples=["https://example.com/"])
     state: State
     paused: bool
 

@@ -52,39 +52,40 @@ class _Run:
         self._hopeless: str | None = None
 
     def run(self, plan: Plan) -> Outcome:
-        replaced: list[Step] = []
-        for number, step in enumerate(plan.steps, 1):
-            failure = self._attempt(step, self._do)
-            self._tell(number, self._total, step, failure)
-            if failure is None and step.action is Action.REPLACE:
-                replaced.append(step)
-            elif failure is None:
-                self._outcome.done.append(step)
-        for step in replaced:
-            if self._attempt(step, self._delete) is None:
-                self._outcome.done.append(step)
+        succeeded: set[int] = set()
+        for step in plan.steps:
+            if step.action is Action.REPLACE and self._attempt(step, self._make):
+                succeeded.add(id(step))
+            elif step.action in (Action.CREATE, Action.CHANGE) and self._attempt(step, self._make):
+                self._finish(step)
+        for step in plan.removals:
+            if (step.action is Action.DELETE or id(step) in succeeded) and self._attempt(step, self._delete):
+                self._finish(step)
         return self._outcome
 
-    def _attempt(self, step: Step, do: Callable[[Step], None]) -> Failure | None:
-        failure = None
+    def _finish(self, step: Step, failure: Failure | None = None) -> None:
+        if failure is None:
+            self._outcome.done.append(step)
+        else:
+            self._outcome.failed.append(failure)
+        self._tell(len(self._outcome.done) + len(self._outcome.failed), self._total, step, failure)
+
+    def _attempt(self, step: Step, do: Callable[[Step], None]) -> bool:
         try:
             if self._hopeless:
                 raise _NotTried(self._hopeless)
             do(step)
         except _NotTried as error:
-            failure = Failure(step, ((0, str(error)),))
+            self._finish(step, Failure(step, ((0, str(error)),)))
         except Refused as error:
-            failure = Failure(step, _reasons(step, error))
             if error.status in _HOPELESS or error.code in ("unreachable", "not_the_api"):
                 self._hopeless = f"Not tried, since the one before ended so: {error.detail}"
-        if failure:
-            self._outcome.failed.append(failure)
-        return failure
+            self._finish(step, Failure(step, _reasons(step, error)))
+        else:
+            return True
+        return False
 
-    def _do(self, step: Step) -> None:
-        if step.action is Action.DELETE:
-            self._delete(step)
-            return
+    def _make(self, step: Step) -> None:
         body = self._with_ids(step.body)
         path = TRAITS[step.section].path
         if step.action is Action.CHANGE:

@@ -72,10 +72,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps in their order; how many things stay as they are; and what the file has not, yet is kept."""
+    """The steps in their order; how many things stay as they are; and what the file has not, yet is kept.
+
+    `removals` are the steps that delete something, in the order in which that goes; those that replace are among them.
+    """
 
     steps: tuple[Step, ...]
     unchanged: int
+    removals: tuple[Step, ...] = ()
     kept: tuple[Found, ...] = ()
     emptied: tuple[Section, ...] = ()  # sections that had something of which nothing would be left
 
@@ -115,9 +119,11 @@ class _Planner:
         if self._problems:
             raise ImpossiblePlan(self._problems)
         doomed = [] if keeps else [Step(Action.DELETE, each.section, each.name, found=each) for each in surplus]
+        removals = _children_first([step for step in (*steps, *doomed) if step.destroys])
         return Plan(
-            (*steps, *_children_first(doomed)),
+            (*steps, *(step for step in removals if step.action is Action.DELETE)),
             unchanged,
+            removals=tuple(removals),
             kept=tuple(surplus) if keeps else (),
             emptied=tuple(section for section in self._desired if self._is_emptied(section, doomed)),
         )
@@ -229,11 +235,15 @@ class _Planner:
         )
 
     def _all(self, wanted: Wanted, fields: dict[str, Any], found: Found | None) -> tuple[Change, ...]:
-        """Return what a new thing will be; of one that replaces another, what could not be changed."""
+        """Return what a new thing will be, as far as the file says it; of one that replaces another, what differs."""
         if found is not None:
             return tuple(self._differences(wanted, fields, found))
         flat = _flatten(self._named(wanted.section, _shown(wanted.section, fields)))
-        return tuple(Change(path, None, after, self._is_hidden(wanted, path)) for path, after in flat.items())
+        reference = (TRAITS[wanted.section].reference,)
+        told = {
+            path: after for path, after in flat.items() if {path[:1], path[:2]} & wanted.written or path == reference
+        }
+        return tuple(Change(path, None, after, self._is_hidden(wanted, path)) for path, after in told.items())
 
     def _differences(self, wanted: Wanted, fields: dict[str, Any], found: Found) -> Iterator[Change]:
         if wanted.name != found.name:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -118,6 +118,7 @@ class _Reader:
                 for place, text in enumerate(getattr(entry, reference, []))
             ),
             renamed_from=entry.renamed_from,
+            written=frozenset(_written(raw)),
             from_environment=frozenset(found.named),
             unset={path: _not_set(names) for path, names in found.unset.items() if _is_secret(path)},
         )
@@ -175,6 +176,11 @@ class _Reader:
                     f"{where}: a secret does not belong into a file. Put it into the environment, and write "
                     f"{name}: ${{{variable_name(key, name)}}}",
                 )
+
+
+def _written(raw: Mapping[str, Any]) -> Iterator[Path]:
+    for name, value in raw.items():
+        yield from ((name, member) for member in value) if name == "options" else [(name,)]
 
 
 def _is_secret(path: Path) -> bool:

@@ -48,7 +48,7 @@ class Reference(NamedTuple):
 class Wanted:
     """One thing of a file, complete: `fields` has its defaults too, as they are on the wire.
 
-    `from_environment`: where values stand that the environment gave, which are never shown. `secrets`: where those
+    `written`: what of them stands in the file itself. `from_environment`: where values stand that the environment gave, which are never shown. `secrets`: where those
     stand that the API never shows; `unset`: the variables that they lack, by the field that names them.
     """
 
@@ -59,6 +59,7 @@ class Wanted:
     fields: Mapping[str, Any] = field(repr=False)
     references: tuple[Reference, ...] = ()
     renamed_from: str | None = None
+    written: frozenset[Path] = frozenset()
     from_environment: frozenset[Path] = frozenset()
     unset: Mapping[Path, str] = field(default_factory=dict)
 

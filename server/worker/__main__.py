@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+import uvloop
+
 from server.data.privileged import Privileged
 from server.data.transport import UpstreamSession
 from server.egress import Egress
@@ -123,7 +125,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(str(error))
     configure_logs(settings.log_level)
-    asyncio.run(_main(settings))
+    uvloop.run(_main(settings))
 
 
 if __name__ == "__main__":

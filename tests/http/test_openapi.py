@@ -35,10 +35,16 @@ CHECK = {
     "first_byte_ms": 12.25,
     "total_ms": 13.5,
     "remote_ip": "203.0.113.7",
+    "assertions": [{"assertion": "status == 200", "observed": "503", "holds": False}],
 }
 # Where the inventory of routes answers with no rows, so that there is something to describe.
 FULLER: dict[str, list[Any]] = {
-    "list_checks": [[CHECK, {**CHECK, "outcome": "up", "error_kind": None, "tls_expires_at": MONITOR["created_at"]}]],
+    "list_checks": [
+        [
+            CHECK,
+            {**CHECK, "outcome": "up", "error_kind": None, "assertions": None, "tls_expires_at": MONITOR["created_at"]},
+        ]
+    ],
     "read_me": [[{"id": ORG_ID, "name": "Acme", "my_role": "owner"}]],
 }
 OPERATIONS = list(all_operations())
@@ -202,7 +208,7 @@ def test_what_is_shared_is_written_once(document):
         if int(status) >= 300 and "$ref" not in response and status not in {"307", "503"}
     ]
     assert inline == []
-    assert len(orjson.dumps(document)) < 3_500 * len(OPERATIONS), "a few kilobytes for each route"
+    assert len(orjson.dumps(document)) < 4_000 * len(OPERATIONS), "a few kilobytes for each route"
 
 
 @pytest.mark.parametrize("operation", ANSWERING, ids=lambda operation: operation.name)

@@ -334,6 +334,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {
             "org_id": ORG,
             "states": ("down",),
+            "kinds": ("tcp", "heartbeat"),
             "paused": False,
             "name_holds": "50% (*)",
             "include": ("open_incident", "latest_check"),
@@ -350,6 +351,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
             "latest_check.limit": "1",
             "org_id": f"eq.{ORG}",
             "state": "eq.down",
+            "kind": "in.(tcp,heartbeat)",
             "paused": "eq.false",
             "name": r"imatch.()50\% \(\*\)()",
             **NEWEST,

@@ -9,7 +9,6 @@ from tests.stack.sql import acting_as, refusal, rows, value
 FUNCTIONS_OF_ALL = {
     "private.actor_id",
     "private.actor_kind",
-    "private.are_status_ranges",
     "private.count_used",
     "private.event_document",
     "private.event_horizon_document",
@@ -101,8 +100,11 @@ MONITOR_COLUMNS = {
     "fail_threshold",
     "recover_threshold",
     "degraded_after_ms",
-    "expected_status",
-    "max_redirects",
+    "options",
+    "assertions",
+    "depends_on",
+    "regions",
+    "slug",
     "paused",
 }
 COLUMNS_OF_USERS = {

@@ -583,7 +583,7 @@ export interface paths {
         head?: never;
         /**
          * Change a monitor
-         * @description Change a monitor. It is checked at once; a new target starts the count of failures afresh.
+         * @description Change a monitor. It is checked at once; what asks something else starts the count of failures afresh. `options` are merged into those that there are; its kind stays what it is.
          */
         patch: operations["update_monitor"];
         trace?: never;
@@ -1057,6 +1057,18 @@ export interface components {
             /** @example monitor */
             kind: string;
         };
+        /** @description A user name and a password (RFC 7617). */
+        BasicAuth: {
+            /** @description The password. It is never shown again. */
+            password: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "basic";
+            /** @description The user name, without a colon. */
+            username: string;
+        };
         /** @description What became of a batch. */
         BatchOutcome: {
             /** @example 1 */
@@ -1075,6 +1087,16 @@ export interface components {
             index: number;
             monitor: components["schemas"]["Monitor"] | null;
             refused: components["schemas"]["Refused"] | null;
+        };
+        /** @description A token (RFC 6750). */
+        BearerAuth: {
+            /** @description The token. It is never shown again. */
+            token: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "bearer";
         };
         /** @description Where an organisation is told of its incidents. */
         Channel: {
@@ -1128,6 +1150,17 @@ export interface components {
         /** @description What one check saw. Milliseconds of each phase; null where it was not reached or did not happen. */
         Check: {
             /**
+             * @description What became of each assertion; null where there are none, or it did not come to them.
+             * @example [
+             *       {
+             *         "assertion": "json $.queue.depth < 100",
+             *         "holds": true,
+             *         "observed": "12"
+             *       }
+             *     ]
+             */
+            assertions: components["schemas"]["Finding"][] | null;
+            /**
              * @description Opening the connection.
              * @example 11.8
              */
@@ -1153,8 +1186,8 @@ export interface components {
             first_byte_ms: number | null;
             /** Format: uuid */
             id: string;
-            /** @enum {string} */
-            outcome: "up" | "down";
+            /** @description unknown: it says something of us, and nothing of the target. */
+            outcome: components["schemas"]["Outcome"];
             /**
              * @description Where it was seen from.
              * @example default
@@ -1298,11 +1331,24 @@ export interface components {
              */
             state: "up" | "down" | "fallback";
         };
+        /** @description How a dns check goes. */
+        DnsOptions: {
+            /**
+             * @description Which records to ask for.
+             * @default A
+             */
+            record_type?: components["schemas"]["RecordType"];
+            /**
+             * @description Whom to ask: an IP address, with a port where it is not 53. Null: the worker's own.
+             * @default null
+             */
+            resolver?: string | null;
+        };
         /**
-         * @description Why a check failed: the first thing that went wrong.
+         * @description Why a check did not succeed: the first thing that went wrong.
          * @enum {string}
          */
-        ErrorKind: "dns" | "connect" | "tls" | "timeout" | "status" | "redirects" | "protocol" | "blocked" | "internal";
+        ErrorKind: "dns" | "connect" | "tls" | "timeout" | "status" | "redirects" | "protocol" | "blocked" | "assertion" | "loss" | "no_network" | "unsupported" | "internal";
         /** @description One change. */
         Event: {
             actor: components["schemas"]["Actor"];
@@ -1367,10 +1413,110 @@ export interface components {
             /** @example incident.opened */
             type: string;
         };
+        /** @description What became of one assertion. `observed` is the value it was held against, as text of at most 200 characters. */
+        Finding: {
+            assertion: string;
+            holds: boolean;
+            observed: string | null;
+        };
+        /** @description A secret in a header of the target's own, such as `X-Api-Key`. */
+        HeaderAuth: {
+            /** @description The header's name. */
+            name: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "header";
+            /** @description The header's value. It is never shown again. */
+            value: string;
+        };
         /** @description The process answers. */
         Health: {
             /** @constant */
             status: "ok";
+        };
+        /** @description How often a heartbeat's job is to be heard of. Neither a period nor a cron line: once a day. */
+        HeartbeatOptions: {
+            /**
+             * @description When the job runs, as five fields of cron. Null: by period.
+             * @default null
+             */
+            cron?: string | null;
+            /**
+             * @description How late it may be before it is down, in seconds.
+             * @default 3600
+             */
+            grace_seconds?: number;
+            /**
+             * @description true: while it is paused pings are ignored. false: a ping resumes it.
+             * @default false
+             */
+            manual_resume?: boolean;
+            /**
+             * @description How long a run may take from its start ping, in seconds; a job that runs is not late then. Null: a run may take grace_seconds, and has to end in time.
+             * @default null
+             */
+            max_runtime_seconds?: number | null;
+            /**
+             * @description The time between two successes, in seconds. Null: by `cron`.
+             * @default null
+             */
+            period_seconds?: number | null;
+            /**
+             * @description The time zone of `cron`, by its IANA name.
+             * @default UTC
+             * @example Europe/Berlin
+             */
+            timezone?: string;
+        };
+        /** @description How an http check goes, and which answers count as success. */
+        HttpOptions: {
+            /**
+             * @description Credentials. A redirect to another origin does not carry them on.
+             * @default null
+             */
+            auth?: (components["schemas"]["BasicAuth"] | components["schemas"]["BearerAuth"] | components["schemas"]["HeaderAuth"]) | null;
+            /**
+             * @description What to send, as UTF-8; its Content-Type is one of the headers. Null: nothing.
+             * @default null
+             */
+            body?: string | null;
+            /**
+             * @description The status codes that count as success: `404`, or a range such as `200-299`.
+             * @default [
+             *       "200-299"
+             *     ]
+             */
+            expected_status?: string[];
+            /** @description Headers to send, by name. Those that frame the message are set by the check itself. */
+            headers?: {
+                [key: string]: string;
+            };
+            /**
+             * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
+             * @default 5
+             */
+            max_redirects?: number;
+            /**
+             * @description The request's method.
+             * @default GET
+             * @enum {string}
+             */
+            method?: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS";
+            /**
+             * @description Whether the certificate must be valid and the host's. Only switch it off knowingly.
+             * @default true
+             */
+            verify_tls?: boolean;
+        };
+        /** @description How an icmp check goes. */
+        IcmpOptions: {
+            /**
+             * @description How many echo requests to send. Down is where none is answered.
+             * @default 3
+             */
+            packets?: number;
         };
         /** @description A stretch in which a monitor was down, and what people did about it. */
         Incident: {
@@ -1651,8 +1797,7 @@ export interface components {
             error_kind: components["schemas"]["ErrorKind"] | null;
             /** Format: uuid */
             id: string;
-            /** @enum {string} */
-            outcome: "up" | "down";
+            outcome: components["schemas"]["Outcome"];
             region: string;
             /** Format: date-time */
             started_at: string;
@@ -1717,34 +1862,70 @@ export interface components {
         };
         /** @description A monitor, and what is known of it. */
         Monitor: {
+            /**
+             * @example [
+             *       "json $.queue.depth < 100"
+             *     ]
+             */
+            assertions: string[];
             /** Format: date-time */
             created_at: string;
             degraded_after_ms: number | null;
             /**
+             * @description The monitors that this one needs.
              * @example [
-             *       "200-299"
+             *       "0f4be8f1-5a8e-5a3c-9a51-0d6f3f0d6f2e"
              *     ]
              */
-            expected_status: string[];
+            depends_on: string[];
             /** @example 2 */
             fail_threshold: number;
+            /** @description It goes up and down so often that it takes longer to be believed up. */
+            flapping: boolean;
             /** Format: uuid */
             id: string;
-            /** @example 60 */
-            interval_seconds: number;
-            /** @constant */
-            kind: "http";
-            /** @example 5 */
-            max_redirects: number;
+            /**
+             * @description Null of a heartbeat, as the next two.
+             * @example 60
+             */
+            interval_seconds: number | null;
+            /** @enum {string} */
+            kind: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             /** @example Home page */
             name: string;
+            /**
+             * @description The kind's own options, whole. Of `auth` it shows all but the secret, and when that was set.
+             * @example {
+             *       "expected_status": [
+             *         "200-299"
+             *       ],
+             *       "max_redirects": 5,
+             *       "method": "GET"
+             *     }
+             */
+            options: {
+                [key: string]: unknown;
+            };
             /** Format: uuid */
             org_id: string;
             paused: boolean;
+            /** @description Of a heartbeat: a job pings `/ping/<ping_id>`. Whoever knows it can. */
+            ping_id: string | null;
             /** @example 1 */
             recover_threshold: number;
+            /**
+             * @description Empty: whichever worker comes first.
+             * @example [
+             *       "eu",
+             *       "us",
+             *       "ap"
+             *     ]
+             */
+            regions: string[];
             /** @example 15 */
-            retry_interval_seconds: number;
+            retry_interval_seconds: number | null;
+            /** @description Of a heartbeat: its name in `/ping/<key>/<slug>`. */
+            slug: string | null;
             /**
              * @description new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look.
              * @example up
@@ -1755,10 +1936,13 @@ export interface components {
              * @description Since when; `down` counts from the first failure, not from its confirmation.
              */
             state_since: string;
-            /** @example https://example.com/ */
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
             /** @example 10 */
-            timeout_seconds: number;
+            timeout_seconds: number | null;
             /**
              * Format: date-time
              * @description When a person last changed it.
@@ -1769,38 +1953,74 @@ export interface components {
         };
         /** @description A monitor with what `include` asked for; what it did not ask for is absent. */
         MonitorAndMore: {
+            /**
+             * @example [
+             *       "json $.queue.depth < 100"
+             *     ]
+             */
+            assertions: string[];
             /** Format: date-time */
             created_at: string;
             degraded_after_ms: number | null;
             /**
+             * @description The monitors that this one needs.
              * @example [
-             *       "200-299"
+             *       "0f4be8f1-5a8e-5a3c-9a51-0d6f3f0d6f2e"
              *     ]
              */
-            expected_status: string[];
+            depends_on: string[];
             /** @example 2 */
             fail_threshold: number;
+            /** @description It goes up and down so often that it takes longer to be believed up. */
+            flapping: boolean;
             /** Format: uuid */
             id: string;
-            /** @example 60 */
-            interval_seconds: number;
-            /** @constant */
-            kind: "http";
+            /**
+             * @description Null of a heartbeat, as the next two.
+             * @example 60
+             */
+            interval_seconds: number | null;
+            /** @enum {string} */
+            kind: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             /** @description Null where none has been made, or kept. */
             latest_check?: components["schemas"]["LatestCheck"] | null;
-            /** @example 5 */
-            max_redirects: number;
             /** @example Home page */
             name: string;
             /** @description Null where there is none. */
             open_incident?: components["schemas"]["OpenIncident"] | null;
+            /**
+             * @description The kind's own options, whole. Of `auth` it shows all but the secret, and when that was set.
+             * @example {
+             *       "expected_status": [
+             *         "200-299"
+             *       ],
+             *       "max_redirects": 5,
+             *       "method": "GET"
+             *     }
+             */
+            options: {
+                [key: string]: unknown;
+            };
             /** Format: uuid */
             org_id: string;
             paused: boolean;
+            /** @description Of a heartbeat: a job pings `/ping/<ping_id>`. Whoever knows it can. */
+            ping_id: string | null;
             /** @example 1 */
             recover_threshold: number;
+            /**
+             * @description Empty: whichever worker comes first.
+             * @example [
+             *       "eu",
+             *       "us",
+             *       "ap"
+             *     ]
+             */
+            regions: string[];
             /** @example 15 */
-            retry_interval_seconds: number;
+            retry_interval_seconds: number | null;
+            /** @description Of a heartbeat: its name in `/ping/<key>/<slug>`. */
+            slug: string | null;
             /**
              * @description new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look.
              * @example up
@@ -1811,10 +2031,13 @@ export interface components {
              * @description Since when; `down` counts from the first failure, not from its confirmation.
              */
             state_since: string;
-            /** @example https://example.com/ */
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
             /** @example 10 */
-            timeout_seconds: number;
+            timeout_seconds: number | null;
             /**
              * Format: date-time
              * @description When a person last changed it.
@@ -1837,81 +2060,7 @@ export interface components {
              */
             each_by_itself?: boolean;
             /** @description The monitors, at most 500. */
-            monitors: {
-                /**
-                 * Degraded After Ms
-                 * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
-                 * @default null
-                 */
-                degraded_after_ms?: number | null;
-                /**
-                 * Expected Status
-                 * @description The status codes that count as success: `404`, or a range such as `200-299`.
-                 * @default [
-                 *       "200-299"
-                 *     ]
-                 */
-                expected_status?: string[];
-                /**
-                 * Fail Threshold
-                 * @description How many failures in a row make it `down` and open an incident.
-                 * @default 2
-                 */
-                fail_threshold?: number;
-                /**
-                 * Interval Seconds
-                 * @description How often to check, in seconds.
-                 * @default 60
-                 */
-                interval_seconds?: number;
-                /**
-                 * Kind
-                 * @description How it is checked.
-                 * @default http
-                 * @constant
-                 */
-                kind?: "http";
-                /**
-                 * Max Redirects
-                 * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
-                 * @default 5
-                 */
-                max_redirects?: number;
-                /**
-                 * Name
-                 * @description What people call it.
-                 */
-                name: string;
-                /**
-                 * Paused
-                 * @description A paused monitor is not checked, and the time counts as neither up nor down.
-                 * @default false
-                 */
-                paused?: boolean;
-                /**
-                 * Recover Threshold
-                 * @description How many successes in a row make it `up` again and close the incident.
-                 * @default 1
-                 */
-                recover_threshold?: number;
-                /**
-                 * Retry Interval Seconds
-                 * @description Default: 15, or the interval where that is shorter.
-                 * @default null
-                 */
-                retry_interval_seconds?: number | null;
-                /**
-                 * Target
-                 * @description The URL to watch: http or https, without credentials, not in a private network.
-                 */
-                target: string;
-                /**
-                 * Timeout Seconds
-                 * @description Default: 10, or the interval where that is shorter.
-                 * @default null
-                 */
-                timeout_seconds?: number | null;
-            }[];
+            monitors: components["schemas"]["MonitorSettings"][];
             /**
              * @description The organisation it belongs to. May be left out where you belong to exactly one.
              * @default null
@@ -1934,43 +2083,43 @@ export interface components {
             /** @example 12 */
             total: number;
         };
-        /** @description What creates a monitor. */
+        /** @description What creates a monitor. Its kind says which members it has; a heartbeat waits for pings, the others look. */
         MonitorDraft: {
+            /**
+             * @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value.
+             * @default []
+             */
+            assertions?: string[];
             /**
              * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
              * @default null
              */
             degraded_after_ms?: number | null;
             /**
-             * @description The status codes that count as success: `404`, or a range such as `200-299`.
-             * @default [
-             *       "200-299"
-             *     ]
+             * @description Monitors of the same organisation. While one of them is down, nobody is told that this one is.
+             * @default []
              */
-            expected_status?: string[];
+            depends_on?: string[];
             /**
-             * @description How many failures in a row make it `down` and open an incident.
-             * @default 2
+             * @description How many failures in a row make it `down` and open an incident. Of a heartbeat always 1. Default: 2.
+             * @default null
              */
-            fail_threshold?: number;
+            fail_threshold?: number | null;
             /**
-             * @description How often to check, in seconds.
-             * @default 60
+             * @description How often to check, in seconds. Default: 60.
+             * @default null
              */
-            interval_seconds?: number;
+            interval_seconds?: number | null;
             /**
-             * @description How it is checked.
+             * @description How it watches.
              * @default http
-             * @constant
+             * @enum {string}
              */
-            kind?: "http";
-            /**
-             * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
-             * @default 5
-             */
-            max_redirects?: number;
+            kind?: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             /** @description What people call it. */
             name: string;
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: components["schemas"]["HttpOptions"] | components["schemas"]["TcpOptions"] | components["schemas"]["TlsOptions"] | components["schemas"]["DnsOptions"] | components["schemas"]["IcmpOptions"] | components["schemas"]["HeartbeatOptions"];
             /**
              * @description The organisation it belongs to. May be left out where you belong to exactly one.
              * @default null
@@ -1982,22 +2131,80 @@ export interface components {
              */
             paused?: boolean;
             /**
-             * @description How many successes in a row make it `up` again and close the incident.
-             * @default 1
+             * @description How many successes in a row make it `up` and close the incident. Of a heartbeat always 1. Default: 1.
+             * @default null
              */
-            recover_threshold?: number;
+            recover_threshold?: number | null;
             /**
-             * @description Default: 15, or the interval where that is shorter.
+             * @description The worker regions that check it, a majority of which decides. Empty: whichever worker comes first.
+             * @default []
+             */
+            regions?: string[];
+            /**
+             * @description How soon to check again after the first failure, in seconds; at most the interval. Default: 15, or the interval where it is shorter.
              * @default null
              */
             retry_interval_seconds?: number | null;
-            /** @description The URL to watch: http or https, without credentials, not in a private network. */
-            target: string;
             /**
-             * @description Default: 10, or the interval where that is shorter.
+             * @description What a heartbeat is called in `/ping/<key>/<slug>`. Default: made of its name.
+             * @default null
+             */
+            slug?: string | null;
+            /**
+             * @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none.
+             * @default null
+             */
+            target?: string | null;
+            /**
+             * @description How long one check may take, in seconds; at most the interval. Default: 10, or the interval where that is shorter.
              * @default null
              */
             timeout_seconds?: number | null;
+        } | {
+            /** @constant */
+            kind?: "http";
+            options?: components["schemas"]["HttpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tcp";
+            options?: components["schemas"]["TcpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tls";
+            options?: components["schemas"]["TlsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "dns";
+            options?: components["schemas"]["DnsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "icmp";
+            options?: components["schemas"]["IcmpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            assertions?: unknown;
+            degraded_after_ms?: null;
+            /** @enum {unknown} */
+            fail_threshold?: 1 | null;
+            interval_seconds?: null;
+            /** @constant */
+            kind: "heartbeat";
+            options?: components["schemas"]["HeartbeatOptions"];
+            /** @enum {unknown} */
+            recover_threshold?: 1 | null;
+            regions?: unknown;
+            retry_interval_seconds?: null;
+            target?: null;
+            timeout_seconds?: null;
         };
         /** @description A monitor that needs somebody: down, about to be, or slow. */
         MonitorInTrouble: {
@@ -2009,44 +2216,181 @@ export interface components {
             state: components["schemas"]["State"];
             /** Format: date-time */
             state_since: string;
-            /** @example https://example.com/ */
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
         };
         /** @description The monitor that was down. */
         MonitorOfIncident: {
             /** Format: uuid */
             id: string;
-            /** @constant */
-            kind: "http";
+            /** @enum {string} */
+            kind: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             name: string;
             paused: boolean;
             state: components["schemas"]["State"];
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
         };
-        /** @description What changes a monitor (RFC 7396): what is left out stays; null takes away, where there may be nothing. */
+        /**
+         * @description What changes a monitor (RFC 7396): what is left out stays; null takes away, where there may be nothing.
+         *
+         *     `options` are merged into those that there are, but for `auth`, which is sent whole, with its secret, or stays.
+         */
         MonitorPatch: {
+            /** @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value. */
+            assertions?: string[];
             /** @description A success slower than this, in milliseconds, is `degraded`. Null: never. */
             degraded_after_ms?: number | null;
-            /** @description The status codes that count as success: `404`, or a range such as `200-299`. */
-            expected_status?: string[];
-            /** @description How many failures in a row make it `down` and open an incident. */
-            fail_threshold?: number;
+            /** @description Monitors of the same organisation. While one of them is down, nobody is told that this one is. */
+            depends_on?: string[];
+            /** @description How many failures in a row make it `down` and open an incident. Of a heartbeat always 1. */
+            fail_threshold?: number | null;
             /** @description How often to check, in seconds. */
-            interval_seconds?: number;
-            /** @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status. */
-            max_redirects?: number;
+            interval_seconds?: number | null;
             /** @description What people call it. */
             name?: string;
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: {
+                [key: string]: unknown;
+            };
             /** @description A paused monitor is not checked, and the time counts as neither up nor down. */
             paused?: boolean;
-            /** @description How many successes in a row make it `up` again and close the incident. */
-            recover_threshold?: number;
+            /** @description How many successes in a row make it `up` and close the incident. Of a heartbeat always 1. */
+            recover_threshold?: number | null;
+            /** @description The worker regions that check it, a majority of which decides. Empty: whichever worker comes first. */
+            regions?: string[];
             /** @description How soon to check again after the first failure, in seconds; at most the interval. */
-            retry_interval_seconds?: number;
-            /** @description The URL to watch: http or https, without credentials, not in a private network. */
-            target?: string;
+            retry_interval_seconds?: number | null;
+            /** @description What a heartbeat is called in `/ping/<key>/<slug>`. */
+            slug?: string | null;
+            /** @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none. */
+            target?: string | null;
             /** @description How long one check may take, in seconds; at most the interval. */
-            timeout_seconds?: number;
+            timeout_seconds?: number | null;
+        };
+        /** @description What a monitor is to be. Its kind says which members it has; a heartbeat waits for pings, the others look. */
+        MonitorSettings: {
+            /**
+             * @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value.
+             * @default []
+             */
+            assertions?: string[];
+            /**
+             * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
+             * @default null
+             */
+            degraded_after_ms?: number | null;
+            /**
+             * @description Monitors of the same organisation. While one of them is down, nobody is told that this one is.
+             * @default []
+             */
+            depends_on?: string[];
+            /**
+             * @description How many failures in a row make it `down` and open an incident. Of a heartbeat always 1. Default: 2.
+             * @default null
+             */
+            fail_threshold?: number | null;
+            /**
+             * @description How often to check, in seconds. Default: 60.
+             * @default null
+             */
+            interval_seconds?: number | null;
+            /**
+             * @description How it watches.
+             * @default http
+             * @enum {string}
+             */
+            kind?: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
+            /** @description What people call it. */
+            name: string;
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: components["schemas"]["HttpOptions"] | components["schemas"]["TcpOptions"] | components["schemas"]["TlsOptions"] | components["schemas"]["DnsOptions"] | components["schemas"]["IcmpOptions"] | components["schemas"]["HeartbeatOptions"];
+            /**
+             * @description A paused monitor is not checked, and the time counts as neither up nor down.
+             * @default false
+             */
+            paused?: boolean;
+            /**
+             * @description How many successes in a row make it `up` and close the incident. Of a heartbeat always 1. Default: 1.
+             * @default null
+             */
+            recover_threshold?: number | null;
+            /**
+             * @description The worker regions that check it, a majority of which decides. Empty: whichever worker comes first.
+             * @default []
+             */
+            regions?: string[];
+            /**
+             * @description How soon to check again after the first failure, in seconds; at most the interval. Default: 15, or the interval where it is shorter.
+             * @default null
+             */
+            retry_interval_seconds?: number | null;
+            /**
+             * @description What a heartbeat is called in `/ping/<key>/<slug>`. Default: made of its name.
+             * @default null
+             */
+            slug?: string | null;
+            /**
+             * @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none.
+             * @default null
+             */
+            target?: string | null;
+            /**
+             * @description How long one check may take, in seconds; at most the interval. Default: 10, or the interval where that is shorter.
+             * @default null
+             */
+            timeout_seconds?: number | null;
+        } | {
+            /** @constant */
+            kind?: "http";
+            options?: components["schemas"]["HttpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tcp";
+            options?: components["schemas"]["TcpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tls";
+            options?: components["schemas"]["TlsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "dns";
+            options?: components["schemas"]["DnsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "icmp";
+            options?: components["schemas"]["IcmpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            assertions?: unknown;
+            degraded_after_ms?: null;
+            /** @enum {unknown} */
+            fail_threshold?: 1 | null;
+            interval_seconds?: null;
+            /** @constant */
+            kind: "heartbeat";
+            options?: components["schemas"]["HeartbeatOptions"];
+            /** @enum {unknown} */
+            recover_threshold?: 1 | null;
+            regions?: unknown;
+            retry_interval_seconds?: null;
+            target?: null;
+            timeout_seconds?: null;
         };
         /** @description A key as it is shown this once. */
         NewApiKey: {
@@ -2220,6 +2564,11 @@ export interface components {
             /** @description Demand a second factor (`aal2`) for what owners do: delete, transfer, make and unmake owners, API keys. Owners change it, in a session that has shown one. */
             require_aal2?: boolean;
         };
+        /**
+         * @description What a check says of its target. `unknown`: it says something of us, and nothing of the target.
+         * @enum {string}
+         */
+        Outcome: "up" | "down" | "unknown";
         /** @description What a home screen needs. */
         Overview: {
             /** @description By name, at most 50. */
@@ -2227,6 +2576,17 @@ export interface components {
         };
         /** @description What one check saw. Milliseconds of each phase; null where it was not reached or did not happen. */
         Preview: {
+            /**
+             * @description What became of each assertion; null where there are none, or it did not come to them.
+             * @example [
+             *       {
+             *         "assertion": "json $.queue.depth < 100",
+             *         "holds": true,
+             *         "observed": "12"
+             *       }
+             *     ]
+             */
+            assertions: components["schemas"]["Finding"][] | null;
             /** @example 11.8 */
             connect_ms: number | null;
             /** @example 3.1 */
@@ -2235,8 +2595,7 @@ export interface components {
             error_kind: components["schemas"]["ErrorKind"] | null;
             /** @example 48.2 */
             first_byte_ms: number | null;
-            /** @enum {string} */
-            outcome: "up" | "down";
+            outcome: components["schemas"]["Outcome"];
             /** @example 203.0.113.7 */
             remote_ip: string | null;
             /** Format: date-time */
@@ -2250,33 +2609,56 @@ export interface components {
             /** @example 89.4 */
             total_ms: number | null;
         };
-        /** @description What to check once, without saving it. */
+        /** @description What to check once, without saving it. A heartbeat cannot be: nobody goes and looks. */
         PreviewDraft: {
             /**
-             * @description The status codes that count as success: `404`, or a range such as `200-299`.
-             * @default [
-             *       "200-299"
-             *     ]
+             * @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value.
+             * @default []
              */
-            expected_status?: string[];
+            assertions?: string[];
             /**
              * @description How it is checked.
              * @default http
-             * @constant
+             * @enum {string}
              */
-            kind?: "http";
+            kind?: "http" | "tcp" | "tls" | "dns" | "icmp";
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: components["schemas"]["HttpOptions"] | components["schemas"]["TcpOptions"] | components["schemas"]["TlsOptions"] | components["schemas"]["DnsOptions"] | components["schemas"]["IcmpOptions"];
             /**
-             * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
-             * @default 5
+             * @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none.
+             * @default null
              */
-            max_redirects?: number;
-            /** @description The URL to watch: http or https, without credentials, not in a private network. */
-            target: string;
+            target?: string | null;
             /**
              * @description At most 10 s: you are waiting for it.
              * @default 10
              */
             timeout_seconds?: number;
+        } | {
+            /** @constant */
+            kind?: "http";
+            options?: components["schemas"]["HttpOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tcp";
+            options?: components["schemas"]["TcpOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tls";
+            options?: components["schemas"]["TlsOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "dns";
+            options?: components["schemas"]["DnsOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "icmp";
+            options?: components["schemas"]["IcmpOptions"];
+            target: string;
         };
         /** @description RFC 9457 problem details. */
         Problem: {
@@ -2357,6 +2739,11 @@ export interface components {
             /** @enum {string} */
             status: "ready" | "unready";
         };
+        /**
+         * @description What is asked for.
+         * @enum {string}
+         */
+        RecordType: "A" | "AAAA" | "CAA" | "CNAME" | "MX" | "NS" | "PTR" | "SOA" | "SRV" | "TXT";
         /** @description Why a monitor of a batch was not created. */
         Refused: {
             /**
@@ -2421,6 +2808,22 @@ export interface components {
              * @example monitor
              */
             kind: string;
+        };
+        /** @description How a tcp check goes. */
+        TcpOptions: {
+            /**
+             * @description What to send once it is connected, as UTF-8. Null: nothing; many servers speak first.
+             * @default null
+             */
+            send?: string | null;
+        };
+        /** @description How a tls check goes. The chain and the host name are always verified. */
+        TlsOptions: {
+            /**
+             * @description The name to ask for (SNI), and that the certificate must be for. Null: the target's host.
+             * @default null
+             */
+            server_name?: string | null;
         };
         /** @description Who owns the organisation from now on. */
         Transfer: {
@@ -4311,6 +4714,8 @@ export interface operations {
                 cursor?: components["parameters"]["cursor"];
                 /** @description What to answer with each monitor, in the same call. */
                 include?: ("open_incident" | "latest_check")[];
+                /** @description Only those of this kind, or of one of several. */
+                kind?: ("http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat")[];
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
                 /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
@@ -4644,8 +5049,8 @@ export interface operations {
                 limit?: components["parameters"]["limit"];
                 /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
                 order?: "started_at" | "-started_at";
-                /** @description Only successes, or only failures. */
-                outcome?: "up" | "down";
+                /** @description Only with this outcome. */
+                outcome?: "up" | "down" | "unknown";
                 /** @description Only those that began before this time, RFC 3339. */
                 to?: string;
             };

@@ -4,16 +4,28 @@
 timezone-aware UTC datetimes, read off the database's clock by the caller.
 """
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Literal, get_args
 from uuid import UUID
 
 from server.features.checks.rules import Observation, Outcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+# How a monitor watches. A heartbeat waits for pings; the others go and look.
+CheckKind = Literal["http", "tcp", "tls", "dns", "icmp"]
+Kind = Literal[CheckKind, "heartbeat"]
+KINDS: tuple[str, ...] = get_args(Kind)
+LONGEST_SLUG = 100
+DEFAULT_INTERVAL_SECONDS = 60
+DEFAULT_FAIL_THRESHOLD = 2
+DEFAULT_RECOVER_THRESHOLD = 1
 
 
 class State(StrEnum):
@@ -264,6 +276,12 @@ def retry_interval(interval_seconds: int) -> int:
 def default_timeout(interval_seconds: int) -> int:
     """Return the default time a check may take, in seconds."""
     return min(interval_seconds, 10)
+
+
+def slug_of(name: str) -> str | None:
+    """Return what a heartbeat of this name is called in its ping URL; None where the name has nothing to make it of."""
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_]+", "-", letters)[:LONGEST_SLUG].strip("-") or None
 
 
 def inconsistencies(interval_seconds: int, timeout_seconds: int, retry_interval_seconds: int) -> dict[str, str]:

@@ -32,7 +32,7 @@ class MonitorInTrouble(BaseModel):
 
     id: UUID
     name: str = Field(examples=["Home page"])
-    target: str = Field(examples=["https://example.com/"])
+    target: str | None = Field(description="Null of a heartbeat.", examples=["https://example.com/"])
     state: State = Field(examples=["down"])
     state_since: datetime
 

@@ -18,7 +18,7 @@ from server.cli.applying import Failure, carry_out
 from server.cli.client import Api, Refused
 from server.cli.documents import Problem, UnusableFile, write_document
 from server.cli.exporting import export
-from server.cli.fetching import fetch, name_organisation
+from server.cli.fetching import fetch, fetch_everything, name_organisation
 from server.cli.kuma import Converted, NotABackup, convert, read_backup
 from server.cli.planning import Action, ImpossiblePlan, Plan, Step, make_plan
 from server.cli.printing import (
@@ -130,7 +130,7 @@ def run_apply(options: argparse.Namespace, env: Mapping[str, str]) -> int:
 
 def run_export(options: argparse.Namespace, env: Mapping[str, str]) -> int:
     """Write the organisation as a file."""
-    write_text(options.output, export(fetch(connect(env), Section)))
+    write_text(options.output, export(fetch_everything(connect(env))))
     return 0
 
 

@@ -132,4 +132,11 @@ def _reasons(step: Step, error: Refused) -> tuple[tuple[int, str], ...]:
         return ((line, "Somebody has changed it meanwhile. Apply again, and look at the new plan."),)
     if not error.fields:
         return ((line, error.detail),)
-    return tuple((line, f"{each.pointer.lstrip('/').replace('/', '.')}: {each.detail}") for each in error.fields)
+    return tuple(
+        (_line_at(step, each.pointer), f"{each.pointer.lstrip('/').replace('/', '.')}: {each.detail}")
+        for each in error.fields
+    )
+
+
+def _line_at(step: Step, pointer: str) -> int:
+    return step.wanted.line_at(pointer) if step.wanted else 0

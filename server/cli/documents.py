@@ -193,3 +193,11 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Breaks of Unicode's that its own choice of quotes would fold into a blank.
+        style = '"' if any(each in data for each in "\x85\u2028\u2029") else None
+        return self.represent_scalar(_TEXT_TAG, data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from server.cli.documents import UnusableFile, write_document
 from server.cli.exporting import make_keys
+from server.cli.reading import read_desired
 from server.cli.variables import escape, variable_name
 from server.features.monitors import rules
 from server.probes.jsonpath import PathError, read_path
@@ -89,10 +91,11 @@ def convert(backup: Mapping[str, Any]) -> Converted:
     entries: dict[str, Any] = {}
     for monitor, name, key in zip(monitors, names, make_keys(names), strict=True):
         one = _Monitor(monitor, name, key)
-        if entry := one.convert():
-            entries[key] = {"name": name} | entry
+        entry = one.convert_readable()
+        if entry:
+            entries[key] = entry
+            converted.secrets |= one.secrets
         converted.losses += one.losses
-        converted.secrets |= one.secrets if entry else {}
     converted.document["monitors"] = entries
     for each in backup.get("notificationList") or []:
         converted.losses.append(Loss(*_describe_notification(each), True))
@@ -130,8 +133,22 @@ class _Monitor:
         self.losses: list[Loss] = []
         self.secrets: dict[str, str] = {}
 
-    def convert(self) -> dict[str, Any] | None:
-        """Return the entry; None where nothing of ours does what this monitor does."""
+    def convert_readable(self) -> dict[str, Any] | None:
+        """Return the entry; None where nothing of ours does what this monitor does, or where it is malformed."""
+        entry = self._convert()
+        if entry is None:
+            return None
+        entry = {"name": escape(self._name)} | entry
+        try:
+            read_desired(write_document({"monitors": {self._key: entry}}), self.secrets)
+        except UnusableFile as error:
+            self._give_up(" ".join(problem.detail for problem in error.problems))
+            return None
+        if self._name != str(self._monitor.get("name") or "").strip():
+            self._lose(f"its name: things are found again by their names, so it is now {self._name!r}")
+        return entry
+
+    def _convert(self) -> dict[str, Any] | None:
         kind = str(self._monitor.get("type"))
         if kind not in _KINDS:
             words = "databases are not logged in to; a tcp check tells whether the port answers"

@@ -97,8 +97,9 @@ class _Reader:
             self._refuse_plain_secrets(where, key, node)
         found = Expanded()
         raw = expand(node, self._env, found)
-        for path in found.malformed:
-            self.fault(node.line_of(path), FORM)
+        if found.malformed:
+            self.problems += [Problem(node.line_of(path), FORM) for path in found.malformed]
+            return None
         entry = self._validate(where, node, _ENTRIES[section], raw)
         for path, names in found.unset.items():
             if not _is_secret(path):
@@ -110,7 +111,7 @@ class _Reader:
         return Wanted(
             section=section,
             key=key,
-            line=node.line,
+            node=node,
             name=entry.name or key,
             fields=fields,
             references=tuple(

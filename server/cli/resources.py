@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from server.cli.documents import Path
+from server.cli.documents import Node, Path
 
 
 class Section(StrEnum):
@@ -48,13 +48,13 @@ class Reference(NamedTuple):
 class Wanted:
     """One thing of a file, complete: `fields` has its defaults too, as they are on the wire.
 
-    `written`: what of them stands in the file itself. `from_environment`: where values stand that the environment gave, which are never shown. `secrets`: where those
-    stand that the API never shows; `unset`: the variables that they lack, by the field that names them.
+    `written`: what of them stands in the file itself. `from_environment`: where values stand that the environment gave,
+    which are never shown. `unset`: what secrets lack, which are needed only where they are sent.
     """
 
     section: Section
     key: str
-    line: int
+    node: Node = field(repr=False)
     name: str
     fields: Mapping[str, Any] = field(repr=False)
     references: tuple[Reference, ...] = ()
@@ -62,6 +62,17 @@ class Wanted:
     written: frozenset[Path] = frozenset()
     from_environment: frozenset[Path] = frozenset()
     unset: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def line(self) -> int:
+        """Return where it begins."""
+        return self.node.line
+
+    def line_at(self, pointer: str) -> int:
+        """Return the line of what a JSON pointer of the wire's names, or of the next thing around it."""
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+        path: Path = tuple(int(step) if step.isdigit() else step for step in steps)
+        return self.node.line_of(("monitors", *path[1:]) if path[:1] == ("monitor_ids",) else path)
 
 
 @dataclass(frozen=True, slots=True)

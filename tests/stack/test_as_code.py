@@ -15,19 +15,20 @@ channels:
   on-call: {name: On-call, url: "${ONCALL_URL}"}
 
 monitors:
-  gateway: {kind: icmp, target: 203.0.113.7, options: {packets: 2}}
+  gateway: {kind: icmp, target: gateway.example.com, options: {packets: 2}}
   api:
     <<: *often
     name: API
     target: https://example.com/healthz
     options:
       method: POST
-      headers: {Accept: application/json, X-Trace: $${TRACE}}
+      headers: {Accept: application/json, X-Trace: "$${TRACE}"}
       body: '{"query": "{ ok }"}'
       auth: {type: bearer, token: "${API_TOKEN}"}
     assertions: ["json $.queue.depth < 100", tls_days_left >= 14]
     depends_on: [gateway]
-  cache: {kind: tcp, target: "cache.example.com:6379", options: {send: "PING\\r\\n"}, assertions: ['received contains "PONG"']}
+  cache:
+    {kind: tcp, target: "cache.example.com:6379", options: {send: "PING\\r\\n"}, assertions: ['received contains "PONG"']}
   mail: {kind: tls, target: "mail.example.com:993", assertions: [tls_days_left > 21], paused: true}
   names: {kind: dns, target: example.com, options: {record_type: MX, resolver: 9.9.9.9}}
   backup: {kind: heartbeat, options: {cron: 30 2 * * *, timezone: Europe/Berlin, grace_seconds: 900}}
@@ -82,7 +83,7 @@ def test_a_file_is_applied_exported_changed_and_taken_away(owner, cli, tmp_path)
     path.write_text(FILE.replace("packets: 2", "packets: 4").replace("  names:", "  renamed: {}\n  names:"))
     wrong = cli("apply", "acme.yaml", "--yes", **SECRETS)
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("acme.yaml:24: monitors.renamed: target is required.")
+    assert wrong.stderr.startswith("acme.yaml:23: monitors.renamed: target is required.")
 
     path.write_text(
         "\n".join(line for line in FILE.replace("packets: 2", "packets: 4").splitlines() if "  mail:" not in line)
@@ -103,7 +104,9 @@ def test_a_file_is_applied_exported_changed_and_taken_away(owner, cli, tmp_path)
 
 def test_what_the_api_refuses_is_told_with_its_line_and_the_rest_is_done(owner, cli, tmp_path):
     (tmp_path / "acme.yaml").write_text(
-        "monitors:\n  inner: {target: 'http://10.0.0.1/'}\n  child: {target: 'https://example.com/', depends_on: [inner]}\n"
+        "monitors:\n"
+        "  inner: {target: 'http://10.0.0.1/'}\n"
+        "  child: {target: 'https://example.com/', depends_on: [inner]}\n"
         "  fine: {target: 'https://example.com/'}\n"
     )
     done = cli("apply", "acme.yaml", "--yes")

@@ -57,6 +57,26 @@ class Privileged:
         """Forget what was kept for idempotency keys of more than 24 hours ago: how many."""
         return self._call("forget_answers", {"max_rows": max_rows})
 
+    def release_alerts(self) -> bytes:
+        """Tell of the incidents that nothing holds any longer: {held, released}."""
+        return self._call("release_alerts", {})
+
+    def windows_to_extend(self, days_ahead: int, max_windows: int) -> bytes:
+        """Return recurring maintenance windows of which less than `days_ahead` days are written, as a JSON array."""
+        return self._call("windows_to_extend", {"days_ahead": days_ahead, "max_windows": max_windows})
+
+    def extend_window(
+        self, window_id: str, version: int, occurrences: list[dict[str, str]], written_until: str | None
+    ) -> bytes:
+        """Write more occurrences of a maintenance window; false where it has changed. Repeating it changes nothing."""
+        arguments = {
+            "window_id": window_id,
+            "version": version,
+            "occurrences": occurrences,
+            "written_until": written_until,
+        }
+        return self._call("extend_window", arguments)
+
     def stream_events(self, after: tuple[int, int] | None, max_events: int) -> bytes:
         """Return what has happened in all organisations: {events, position, has_more, horizon, memberships}.
 

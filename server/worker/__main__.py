@@ -25,6 +25,7 @@ from server.worker.clock import DatabaseClock
 from server.worker.delivering import MAX_SENDS, Delivering
 from server.worker.delivery.webhook import WebhookSender
 from server.worker.references import References
+from server.worker.releasing import Releasing
 from server.worker.store import WorkerStore
 
 log = logging.getLogger("tocsin.worker")
@@ -55,11 +56,14 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
             delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
-            await _work(checking, delivering, _maintain(store, in_thread, stopping), stopping)
+            releasing = Releasing(store, in_thread)
+            await _work(checking, delivering, releasing, _maintain(store, in_thread, stopping), stopping)
     threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def _work(checking: Checking, delivering: Delivering, maintenance: Any, stopping: asyncio.Event) -> None:
+async def _work(
+    checking: Checking, delivering: Delivering, releasing: Releasing, maintenance: Any, stopping: asyncio.Event
+) -> None:
     stopped_probing = asyncio.Event()
 
     async def probe() -> None:
@@ -78,6 +82,7 @@ async def _work(checking: Checking, delivering: Delivering, maintenance: Any, st
             group.create_task(probe())
             group.create_task(checking.record_results(stopped_probing))
             group.create_task(delivering.claim_and_send(stopping))
+            group.create_task(releasing.release(stopping))
             group.create_task(maintenance)
 
     work = asyncio.create_task(everything())
@@ -102,6 +107,10 @@ async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping:
             await in_thread(store.prune_events, EVENT_RETENTION_DAYS)
         except AppError as error:
             log.warning("cannot prune events", extra={"reason": error.reason})
+        try:
+            await in_thread(store.extend_windows, _utc_now())
+        except AppError as error:
+            log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
 
 

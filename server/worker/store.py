@@ -13,6 +13,7 @@ from server.data.privileged import Privileged
 from server.errors import Unavailable
 from server.features.checks.rules import Observation
 from server.features.monitors.rules import next_due_at
+from server.recurrence import DAYS_AHEAD, InvalidSchedule, Schedule, Written, write_out
 from server.worker.claims import ClaimedCheck, ClaimedDelivery, Decision, Seen
 
 log = logging.getLogger("tocsin.worker")
@@ -20,6 +21,9 @@ log = logging.getLogger("tocsin.worker")
 RULE_VERSION = "judge/2"
 MAX_FORGOTTEN = 1_000  # answers of idempotency keys at a time
 PRUNED_AT_ONCE = 10_000
+# So that each window is written out further about once a month.
+DAYS_WRITTEN = DAYS_AHEAD - 30
+WINDOWS_AT_ONCE = 100
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -52,6 +56,29 @@ class _Applied(BaseModel):
 
 
 class _Pruned(RootModel[int]):
+    pass
+
+
+class _Released(BaseModel):
+    held: int
+    released: int
+
+
+class _WindowToExtend(BaseModel):
+    id: UUID
+    version: int
+    starts_at: AwareDatetime
+    ends_at: AwareDatetime
+    time_zone: str
+    recurrence: str
+    written_until: AwareDatetime
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.starts_at, self.ends_at, self.time_zone, self.recurrence)
+
+
+class _WindowsToExtend(RootModel[list[_WindowToExtend]]):
     pass
 
 
@@ -130,6 +157,27 @@ class WorkerStore:
         """Drop the events past their retention, so many at a time that no statement takes long."""
         while _read(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
             pass
+
+    def release_alerts(self) -> int:
+        """Tell of the incidents that nothing holds any longer; return how many they were."""
+        return _read(_Released, self._privileged.release_alerts()).released
+
+    def extend_windows(self, now: datetime) -> None:
+        """Write out recurring maintenance windows further, whose occurrences do not reach far enough ahead any more."""
+        while True:
+            found = _read(_WindowsToExtend, self._privileged.windows_to_extend(DAYS_WRITTEN, WINDOWS_AT_ONCE)).root
+            for window in found:
+                self._extend(window, now)
+            if len(found) < WINDOWS_AT_ONCE:
+                return
+
+    def _extend(self, window: _WindowToExtend, now: datetime) -> None:
+        try:
+            written = write_out(window.schedule, now, after=window.written_until)
+        except InvalidSchedule as wrong:  # the time zone is none any more, or its clock has made the window too long
+            log.error("a maintenance window cannot go on", extra={"window_id": str(window.id), "reason": wrong.detail})  # noqa: TRY400
+            written = Written([], None)
+        self._privileged.extend_window(str(window.id), window.version, written.documents(), _text(written.until))
 
     def _item(self, seen: Seen) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again."""

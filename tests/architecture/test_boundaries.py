@@ -23,6 +23,7 @@ CLOCK_READERS = {
     "server/data/jwks.py",  # its fetch has a deadline
     "server/features/health/routes.py",  # measures latencies
     "server/features/keys/routes.py",  # a key may not end before now
+    "server/features/maintenance/routes.py",  # what is over is no maintenance any more
     "server/features/monitors/routes.py",  # a preview begins now
     "server/features/uptime/routes.py",  # a window without an end ends now
     "server/http/envelope.py",  # measures durations

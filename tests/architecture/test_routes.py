@@ -21,6 +21,7 @@ from tests.http.test_parsing import (
     MEMBER,
     MEMBERSHIP_TO_CHANGE,
     ORGANISATION,
+    WINDOW,
     path_of,
 )
 
@@ -148,6 +149,22 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/incidents/<uuid:incident_id>/acknowledge"): (CLOSED, 0, None, [[INCIDENT], [INCIDENT]]),
     ("POST", "/v1/incidents/<uuid:incident_id>/resolve"): (CLOSED, 0, None, [[INCIDENT], [INCIDENT]]),
     ("POST", "/v1/incidents/<uuid:incident_id>/comments"): (CLOSED, 0, {"body": "x"}, [[INCIDENT], [COMMENT]]),
+    ("POST", "/v1/maintenance-windows"): (
+        CLOSED,
+        0,
+        {
+            "name": "x",
+            "all_monitors": True,
+            "starts_at": "2100-01-01T00:00:00Z",
+            "ends_at": "2100-01-01T01:00:00Z",
+        },
+        [MEMBERSHIPS, WINDOW],
+    ),
+    ("GET", "/v1/maintenance-windows"): (CLOSED, 0, None, [[WINDOW]]),
+    ("GET", "/v1/maintenance-windows/<uuid:window_id>"): (CLOSED, 0, None, [[WINDOW]]),
+    ("PATCH", "/v1/maintenance-windows/<uuid:window_id>"): (CLOSED, 0, {"name": "New"}, [[WINDOW], WINDOW]),
+    ("DELETE", "/v1/maintenance-windows/<uuid:window_id>"): (CLOSED, 0, None, [[WINDOW], [WINDOW]]),
+    ("POST", "/v1/maintenance-windows/<uuid:window_id>/end"): (CLOSED, 0, None, [WINDOW]),
     ("POST", "/v1/channels"): (CLOSED, 0, {"name": "x", "url": "https://example.com/"}, [MEMBERSHIPS, CHANNEL]),
     ("GET", "/v1/channels"): (CLOSED, 0, None, [[CHANNEL]]),
     ("DELETE", "/v1/channels/<uuid:channel_id>"): (CLOSED, 0, None, [[CHANNEL], [CHANNEL]]),

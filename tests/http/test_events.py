@@ -14,6 +14,7 @@ from server.features.events.schemas import SHAPES, EventPage, wire_event
 from server.features.incidents.schemas import Comment, Incident
 from server.features.invitations.schemas import Invitation
 from server.features.keys.schemas import ApiKey
+from server.features.maintenance.schemas import Window
 from server.features.monitors.schemas import Monitor
 from server.features.orgs.schemas import Organisation
 from server.http.shaping import time_fields
@@ -25,6 +26,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "monitor": Monitor,
     "incident": Incident,
     "incident_comment": Comment,
+    "maintenance_window": Window,
     "channel": Channel,
     "delivery": Delivery,
     "api_key": ApiKey,

@@ -223,7 +223,7 @@ ANYTHING = st.recursive(
 ORGANISATION = {**MONITOR_FOR_WRITING, "name": "Acme", "plan": "free", "require_aal2": False}
 CHANNEL = {**MONITOR_FOR_WRITING, "kind": "webhook", "url": "https://example.com/"}
 INCIDENT = {
-    **dict.fromkeys(("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution")),
+    **dict.fromkeys(("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution", "held_by")),
     **{name: MONITOR_FOR_WRITING[name] for name in ("id", "org_id", "my_role", "version")},
     "monitor_id": MONITOR_FOR_WRITING["id"],
     "state": "open",
@@ -232,6 +232,19 @@ INCIDENT = {
     "evidence": {},
     "started_at": MONITOR_FOR_WRITING["created_at"],
     "opened_at": MONITOR_FOR_WRITING["created_at"],
+    "alerted_at": MONITOR_FOR_WRITING["created_at"],
+}
+WINDOW = {
+    **dict.fromkeys(("description", "ended_at", "current_until", "next_starts_at")),
+    **{name: MONITOR_FOR_WRITING[name] for name in ("id", "org_id", "my_role", "created_at", "updated_at", "version")},
+    "name": "Backups",
+    "all_monitors": False,
+    "monitor_ids": [MONITOR_FOR_WRITING["id"]],
+    "starts_at": "2030-01-12T00:00:00+00:00",
+    "ends_at": "2030-01-12T02:00:00+00:00",
+    "time_zone": "Europe/Berlin",
+    "recurrence": "FREQ=WEEKLY;BYDAY=SA",
+    "active": False,
 }
 COMMENT = {"id": INCIDENT["id"], "author_id": INCIDENT["id"], "body": "x", "created_at": INCIDENT["opened_at"]}
 API_KEY = {
@@ -276,6 +289,8 @@ GOOD_ANSWERS: dict[str, list[object]] = {
     "update_monitor": [[MONITOR_FOR_WRITING], [MONITOR_FOR_WRITING]],
     "create_channel": [MEMBERSHIPS, CHANNEL],
     "comment_on_incident": [[INCIDENT], [COMMENT]],
+    "create_maintenance_window": [MEMBERSHIPS, WINDOW],
+    "update_maintenance_window": [[WINDOW], WINDOW],
     "create_monitors": [MEMBERSHIPS, [{"index": 0, "monitor": MONITOR_FOR_WRITING}]],
     "create_api_key": [MEMBERSHIPS, API_KEY],
     "rotate_api_key": [API_KEY],

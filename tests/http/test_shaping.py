@@ -22,6 +22,7 @@ from server.features.incidents.schemas import (
     IncidentWithComments,
     MonitorOfIncident,
 )
+from server.features.maintenance.schemas import WindowNow
 from server.features.monitors import store as monitors
 from server.features.monitors.schemas import LatestCheck, Monitor, MonitorAndMore, OpenIncident
 from server.features.orgs import store as orgs
@@ -31,7 +32,7 @@ from server.http.shaping import rfc3339, shape, time_fields
 from tests.architecture.test_routes import DELIVERY
 from tests.http.conftest import MONITOR
 from tests.http.test_openapi import CHECK
-from tests.http.test_parsing import CHANNEL, COMMENT, INCIDENT, ORGANISATION
+from tests.http.test_parsing import CHANNEL, COMMENT, INCIDENT, ORGANISATION, WINDOW
 
 MOMENT = TypeAdapter(AwareDatetime)
 MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1))  # noqa: DTZ001  made aware below
@@ -83,6 +84,7 @@ def test_what_is_no_time_with_an_offset_is_refused(text):
         (DeliveryAndMore, {**DELIVERY, "channel": CHANNEL_OF_DELIVERY, "incident": None}),
         (Comment, COMMENT),
         (Organisation, ORGANISATION),
+        (WindowNow, WINDOW),
         (Channel, CHANNEL),
         (Delivery, DELIVERY),
         (Check, CHECK),
@@ -128,7 +130,9 @@ def test_what_was_asked_for_and_did_not_come_is_no_success_and_what_was_not_is_a
 
 
 def test_times_that_may_be_absent_are_left_so():
-    assert set(time_fields(Incident)) == {"started_at", "opened_at", "acknowledged_at", "resolved_at"}
+    assert set(time_fields(Incident)) == {
+        *("started_at", "opened_at", "acknowledged_at", "resolved_at", "alerted_at"),
+    }
     assert (
         replies.one(Comment, b'{"id":"x","created_at":"2026-01-01T00:00:00+00:00"}').rendered().body.endswith(b'00Z"}')
     )

@@ -28,6 +28,7 @@ from server.features.invitations import store as invitations
 from server.features.keys import store as keys
 from server.features.keys.routes import spell_secret
 from server.features.keys.rules import Scope
+from server.features.maintenance import store as maintenance
 from server.features.me import store as me
 from server.features.members import store as members
 from server.features.monitors import store as monitors
@@ -36,6 +37,7 @@ from server.features.overview import store as overview
 from server.features.uptime import store as uptime
 from server.features.usage import store as usage
 from server.http.pagination import PageQuery
+from server.recurrence import Occurrence, Written
 from tests.http.conftest import ORG_ID, FakeUpstream
 from tests.http.test_queries import ID, POSITION, database
 
@@ -51,6 +53,11 @@ ROW = {"name": "x"}
 KEY = spell_secret(bytes(32))
 KEY_STORED = {"prefix": KEY[:15], "secret_hash": hashlib.sha256(KEY.encode()).hexdigest()}
 FIRST_PAGE = {"org_id": ORG_ID, "before_at": None, "before_id": None, "max_rows": 51}
+WRITTEN = Written([Occurrence(MOMENT, POSITION.at)], None)
+WRITTEN_OUT = {
+    "occurrences": [{"starts_at": MOMENT.isoformat(), "ends_at": POSITION.at.isoformat()}],
+    "written_until": None,
+}
 
 AUDIT_PAGE = {
     "org_id": ORG_ID,
@@ -206,6 +213,55 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         "rpc/comment_on_incident",
         {},
         {"incident_id": str(ID), "org_id": ORG_ID, "body": "x"},
+    ),
+    maintenance.create: (
+        (ROW, WRITTEN),
+        {},
+        "POST",
+        "rpc/create_maintenance_window",
+        {},
+        {"draft": ROW, **WRITTEN_OUT},
+    ),
+    maintenance.list_page: (
+        (PAGE, ORG, True),
+        {},
+        "GET",
+        "maintenance_schedule",
+        {"select": maintenance.COLUMNS_NOW, "org_id": f"eq.{ORG}", "active": "eq.true", **NEWEST},
+        None,
+    ),
+    maintenance.read: ((ID,), {}, "GET", "maintenance_schedule", {"select": maintenance.COLUMNS_NOW, **ONE}, None),
+    maintenance.read_for_writing: (
+        (ID,),
+        {},
+        "GET",
+        "maintenance_windows",
+        {"select": f"{maintenance.COLUMNS},{ROLE.format('maintenance_windows')}", **ONE},
+        None,
+    ),
+    maintenance.update: (
+        (ID, ROW, 3, WRITTEN),
+        {},
+        "POST",
+        "rpc/change_maintenance_window",
+        {},
+        {"window_id": str(ID), "changes": ROW, "expected_version": 3, **WRITTEN_OUT},
+    ),
+    maintenance.end: (
+        (ID, 3),
+        {},
+        "POST",
+        "rpc/end_maintenance_window",
+        {},
+        {"window_id": str(ID), "expected_version": 3},
+    ),
+    maintenance.delete: (
+        (ID, 3),
+        {},
+        "DELETE",
+        "maintenance_windows",
+        {"id": f"eq.{ID}", "version": "eq.3", "select": "id"},
+        {},
     ),
     me.memberships: (
         (),

@@ -41,6 +41,14 @@ MONITOR, INCIDENT = {"monitor_id": "monitor"}, {"incident_id": "incident"}
 CHANNEL, ORG, KEY = {"channel_id": "channel"}, {"org_id": "org"}, {"key_id": "key"}
 AUDIT = {"org_id": "org", "actor_id": "member", "subject_id": "monitor"}
 DRAFT = {"name": "mine", "target": "http://127.0.0.1:1/"}
+WINDOW = {"window_id": "window"}
+WINDOW_DRAFT = {
+    "name": "mine",
+    "all_monitors": True,
+    "starts_at": "2026-01-01T00:00:00Z",
+    "ends_at": "2026-01-01T01:00:00Z",
+    "recurrence": "FREQ=DAILY",
+}
 CASES = {
     "create_monitor": Case(ORG, DRAFT),
     "create_monitors": Case(ORG, {"monitors": [DRAFT]}),
@@ -64,6 +72,12 @@ CASES = {
     "acknowledge_incident": Case(INCIDENT),
     "resolve_incident": Case(INCIDENT),
     "comment_on_incident": Case(INCIDENT, {"body": "hello"}),
+    "create_maintenance_window": Case(ORG, WINDOW_DRAFT),
+    "list_maintenance_windows": Case(ORG),
+    "read_maintenance_window": Case(WINDOW),
+    "update_maintenance_window": Case(WINDOW, {"name": "taken over"}),
+    "end_maintenance_window": Case(WINDOW),
+    "delete_maintenance_window": Case(WINDOW),
     "create_channel": Case(ORG, {"name": "mine", "url": "http://127.0.0.1:1/"}),
     "list_channels": Case(ORG),
     "delete_channel": Case(CHANNEL),
@@ -184,6 +198,7 @@ def test_nothing_of_all_this_has_changed_anything(scene: Scene):
     incident = scene.owner.ask("GET", f"/v1/incidents/{scene.ids['incident']}")
     assert (incident["state"], len(incident["comments"])) == ("open", 1)
     assert len(scene.owner.ask("GET", "/v1/channels")["data"]) == 1
+    assert [window["version"] for window in scene.owner.ask("GET", "/v1/maintenance-windows")["data"]] == [1]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -223,6 +238,7 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
     key = owner.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})["id"]
     (delivery,) = owner.ask("GET", f"/v1/deliveries?incident_id={incident}")["data"]
     invitation = owner.ask("POST", f"/v1/orgs/{org}/invitations", json={"email": "x@y.zz", "role": "viewer"})["id"]
+    window = owner.ask("POST", "/v1/maintenance-windows", json=WINDOW_DRAFT)["id"]
     member = owner.ask("GET", "/v1/me")["id"]
     return {
         "org": org,
@@ -233,6 +249,7 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
         "incident": incident,
         "key": key,
         "delivery": delivery["id"],
+        "window": window,
     }
 
 

@@ -12,6 +12,7 @@ from server.app import all_operations
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
 from tests.stack.place import START, Place, insert_check, insert_incident, insert_line
 from tests.stack.product import Api
+from tests.stack.test_isolation import WINDOW_DRAFT
 
 # What a GET answers of the moment itself, so that no two answers are the same.
 NEVER_THE_SAME = {"readyz", "metrics", "list_events"}
@@ -28,6 +29,7 @@ def furnished(
     api.ask("POST", "/v1/channels", json={"name": "hook", "url": "http://127.0.0.1:1/"})
     incident = insert_incident(here, monitor)
     api.ask("POST", f"/v1/incidents/{incident}/comments", json={"body": "I look at it"})
+    window = api.ask("POST", "/v1/maintenance-windows", json=WINDOW_DRAFT)["id"]
     insert_check(here, monitor, datetime.now(UTC), "up")
     insert_line(here, monitor, "up", START + timedelta(hours=1), START + timedelta(hours=2))
     api.ask("POST", f"/v1/orgs/{here.org_id}/invitations", json={"email": "x@y.zz", "role": "viewer"})
@@ -37,6 +39,7 @@ def furnished(
         "monitor_id": str(monitor),
         "incident_id": str(incident),
         "key_id": key,
+        "window_id": window,
         "user_id": str(user.id),
     }
 
@@ -83,6 +86,8 @@ CHANGES = {
     "read_overview": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "list_incidents": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "read_incident": "update incident_comments set body = body || '!' where incident_id = %(incident_id)s",
+    "list_maintenance_windows": "update maintenance_windows set name = name || '!' where org_id = %(org_id)s",
+    "read_maintenance_window": "update maintenance_windows set name = name || '!' where org_id = %(org_id)s",
     "list_channels": "update channels set name = name || '!' where org_id = %(org_id)s",
     "list_api_keys": "update api_keys set name = name || '!' where org_id = %(org_id)s",
     "read_api_key": "update api_keys set name = name || '!' where org_id = %(org_id)s",

@@ -18,7 +18,7 @@ from server.http.routing import Operation
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
 from tests.stack.product import Api, running_api
 from tests.stack.sql import value
-from tests.stack.test_isolation import mint
+from tests.stack.test_isolation import WINDOW_DRAFT, mint
 
 MEMBERS = ("owner", "admin", "editor", "viewer")
 # A member of another organisation; a Supabase user without an account; nobody at all; a key of each scope.
@@ -28,6 +28,8 @@ CALLERS = (*MEMBERS, "stranger", "anonymous", "nobody", *KEYS)
 FROM_THE_WEAKEST = ("nobody", *KEYS, "anonymous", "stranger", *reversed(MEMBERS))
 TARGET = "http://127.0.0.1:1/"
 DRAFT = {"name": "mine", "target": TARGET}
+# It goes on whenever the tests run, so that it can be ended.
+ALL_DAY = WINDOW_DRAFT | {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-01-01T22:59:59Z"}
 BODIES: dict[str, Any] = {
     "create_org": {"name": "New"},
     "update_org": {"name": "New"},
@@ -37,6 +39,8 @@ BODIES: dict[str, Any] = {
     "update_monitor": {"name": "New"},
     "preview_monitor": {"target": TARGET, "timeout_seconds": 1},
     "comment_on_incident": {"body": "I look at it"},
+    "create_maintenance_window": {**WINDOW_DRAFT, "org_id": "org"},
+    "update_maintenance_window": {"name": "New"},
     "create_channel": {"name": "hook", "url": TARGET, "org_id": "org"},
     "create_invitation": {"email": "new@example.com", "role": "viewer"},
     "accept_invitation": {"token": "nobody has made this one"},
@@ -56,12 +60,15 @@ comment_on_incident    201  201  201  403  |  404  404  401  |  403  201  201  4
 create_api_key         201  201  403  403  |  422  422  401  |  403  403  403  403  403
 create_channel         201  201  201  403  |  422  422  401  |  403  201  201  403  403
 create_invitation      201  201  403  403  |  404  403  401  |  403  403  403  403  403
+create_maintenance_window  201  201  201  403  |  422  422  401  |  403  201  201  403  403
 create_monitor         201  201  201  403  |  422  422  401  |  403  201  201  403  403
 create_monitors        200  200  200  403  |  422  422  401  |  403  200  200  403  403
 create_org             201  201  201  201  |  201  403  401  |  403  403  403  403  403
 delete_channel         204  204  204  403  |  404  404  401  |  403  204  204  403  403
+delete_maintenance_window  204  204  204  403  |  404  404  401  |  403  204  204  403  403
 delete_monitor         204  204  204  403  |  404  404  401  |  403  204  204  403  403
 delete_org             204  403  403  403  |  404  404  401  |  403  403  403  403  403
+end_maintenance_window     200  200  200  403  |  404  404  401  |  403  200  200  403  403
 export_audit           200  200  403  403  |  404  404  401  |  403  403  200  403  403
 leave_org              409  204  204  204  |  404  404  401  |  403  403  403  403  403
 list_api_keys          200  200  200  200  |  200  200  401  |  403  403  403  403  403
@@ -72,6 +79,7 @@ list_deliveries        200  200  200  200  |  200  200  401  |  200  200  200  4
 list_events            200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_incidents         200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_invitations       200  200  403  403  |  404  404  401  |  403  403  403  403  403
+list_maintenance_windows   200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_members           200  200  200  200  |  404  404  401  |  200  200  200  403  403
 list_monitors          200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_orgs              200  200  200  200  |  200  200  401  |  200  200  200  403  403
@@ -79,6 +87,7 @@ pause_monitor          200  200  200  403  |  404  404  401  |  403  200  200  4
 preview_monitor        200  200  200  200  |  200  403  401  |  403  200  200  403  403
 read_api_key           200  200  404  404  |  404  404  401  |  403  403  403  403  403
 read_incident          200  200  200  200  |  404  404  401  |  200  200  200  403  403
+read_maintenance_window    200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_me                200  200  200  200  |  200  200  401  |  200  200  200  403  403
 read_member            200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_monitor           200  200  200  200  |  404  404  401  |  200  200  200  403  403
@@ -96,6 +105,7 @@ revoke_invitation      204  204  403  403  |  404  404  401  |  403  403  403  4
 rotate_api_key         201  201  403  403  |  404  404  401  |  403  403  403  403  403
 test_channel           202  202  202  403  |  404  404  401  |  403  202  202  403  403
 transfer_org           200  403  403  403  |  404  404  401  |  403  403  403  403  403
+update_maintenance_window  200  200  200  403  |  404  404  401  |  403  200  200  403  403
 update_monitor         200  200  200  403  |  404  404  401  |  403  200  200  403  403
 update_org             200  200  403  403  |  404  404  401  |  403  403  200  403  403
 """
@@ -140,6 +150,7 @@ class Place:
         delivery = value(self._connection, "select id::text from deliveries where incident_id = %s", [incident])
         path = f"/v1/orgs/{org}/invitations"
         invitation = owner.ask("POST", path, json={"email": "x@example.com", "role": "viewer"})["id"]
+        window = owner.ask("POST", "/v1/maintenance-windows", json={**ALL_DAY, "org_id": org})["id"]
         for caller, scope in KEYS.items():
             secret = self._tokens[caller] = spell_secret(hashlib.sha256(f"{org} {scope}".encode()).digest())
             key = self._insert("api_keys", **self._key(org, scope, secret))
@@ -150,6 +161,7 @@ class Place:
             "incident_id": incident,
             "delivery_id": delivery,
             "invitation_id": invitation,
+            "window_id": window,
             "key_id": key,
             "user_id": str(self._people["member"].id),
         }

@@ -64,6 +64,11 @@ _SHOWN: dict[str, set[str]] = {
     "incident": {
         *("id", "org_id", "monitor_id", "state", "cause", "summary", "evidence", "started_at", "opened_at"),
         *("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution", "version"),
+        *("alerted_at", "held_by", "hold_ended_at"),
+    },
+    "maintenance_window": {
+        *("id", "org_id", "name", "description", "all_monitors", "monitor_ids", "starts_at", "ends_at", "time_zone"),
+        *("recurrence", "ended_at", "written_until", "created_at", "updated_at", "version"),
     },
     "incident_comment": {"id", "org_id", "incident_id", "author_id", "body", "created_at"},
     "channel": {"id", "org_id", "kind", "name", "created_at", "version"},

@@ -45,10 +45,15 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "incident": _shape(
         "id org_id monitor_id state cause summary evidence started_at opened_at acknowledged_at acknowledged_by"
-        " resolved_at resolved_by resolution version",
-        "started_at opened_at acknowledged_at resolved_at",
+        " resolved_at resolved_by resolution alerted_at held_by version",
+        "started_at opened_at acknowledged_at resolved_at alerted_at",
     ),
     "incident_comment": _shape("id incident_id author_id body created_at", "created_at"),
+    "maintenance_window": _shape(
+        "id org_id name description all_monitors monitor_ids starts_at ends_at time_zone recurrence ended_at created_at"
+        " updated_at version",
+        "starts_at ends_at ended_at created_at updated_at",
+    ),
     "channel": _shape("id org_id name kind url created_at version", "created_at"),
     "delivery": _shape(
         "id org_id channel_id incident_id type state attempts next_attempt_at last_status_code last_error created_at"

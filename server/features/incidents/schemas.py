@@ -14,6 +14,26 @@ from server.http.fields import NOT_BLANK, Moment, included
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
 
+class HeldByParent(BaseModel):
+    """A monitor that this one depends on, however far up, is down or may be."""
+
+    kind: Literal["dependency"]
+    monitor_id: UUID
+    name: str = Field(examples=["Router"])
+
+
+class HeldByWindow(BaseModel):
+    """The monitor is in maintenance."""
+
+    kind: Literal["maintenance"]
+    window_id: UUID
+    name: str = Field(examples=["Backups"])
+    until: datetime
+
+
+Hold = Annotated[HeldByParent | HeldByWindow, Field(discriminator="kind")]
+
+
 class Incident(BaseModel):
     """A stretch in which a monitor was down, and what people did about it."""
 
@@ -36,6 +56,12 @@ class Incident(BaseModel):
     resolved_at: datetime | None
     resolved_by: UUID | None = Field(description="Who resolved it; null where it was not a person.")
     resolution: Literal["recovered", "by_hand", "monitor_paused", "monitor_deleted"] | None
+    alerted_at: datetime | None = Field(
+        description="When the channels were told, or would have been if there were any; null: nobody has been told."
+    )
+    held_by: list[Hold] | None = Field(
+        description="Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it."
+    )
     version: int
 
 

@@ -11,7 +11,7 @@ from server.http.pagination import PageQuery, paged
 
 COLUMNS = (
     "id,org_id,monitor_id,state,cause,summary,evidence,started_at,opened_at,acknowledged_at,acknowledged_by,resolved_at,"
-    "resolved_by,resolution,version"
+    "resolved_by,resolution,alerted_at,held_by,version"
 )
 COMMENT_COLUMNS = "id,author_id,body,created_at"
 MAX_COMMENTS_SHOWN = 200

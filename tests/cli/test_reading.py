@@ -1,5 +1,7 @@
 """A file read: every fault at once, with its line and what is right."""
 
+from pathlib import Path
+
 import pytest
 
 from server.cli.documents import UnusableFile
@@ -106,3 +108,10 @@ def test_what_is_left_out_has_the_defaults_of_its_kind():
     assert check.fields["options"]["expected_status"] == ["200-299"]
     assert heartbeat.fields["options"]["period_seconds"] == 86_400
     assert "slug" not in heartbeat.fields, "the API makes one of the name, and it stays"
+
+
+def test_the_example_of_the_documentation_can_be_read():
+    documentation = (Path(__file__).parents[2] / "docs" / "as-code.md").read_text()
+    example = documentation.split("## The file\n\n```yaml\n")[1].split("```")[0]
+    desired = read_desired(example, {"ONCALL_URL": "https://hooks.example.com/a", "API_TOKEN": "s3"})
+    assert {section: len(wanted) for section, wanted in desired.items()} == dict(zip(Section, (1, 3, 1), strict=True))

@@ -28,10 +28,22 @@ monitors:
     assertions: ["json $.queue.depth < 100", tls_days_left >= 14]
     depends_on: [gateway]
   cache:
-    {kind: tcp, target: "cache.example.com:6379", options: {send: "PING\\r\\n"}, assertions: ['received contains "PONG"']}
+    kind: tcp
+    target: cache.example.com:6379
+    options: {send: "PING\\r\\n"}
+    assertions: ['received contains "PONG"']
   mail: {kind: tls, target: "mail.example.com:993", assertions: [tls_days_left > 21], paused: true}
   names: {kind: dns, target: example.com, options: {record_type: MX, resolver: 9.9.9.9}}
   backup: {kind: heartbeat, options: {cron: 30 2 * * *, timezone: Europe/Berlin, grace_seconds: 900}}
+
+maintenance_windows:
+  database:
+    name: Database
+    monitors: [api, cache]
+    starts_at: 2030-01-12T01:00:00+01:00
+    ends_at: 2030-01-12T03:00:00+01:00
+    time_zone: Europe/Berlin
+    recurrence: FREQ=WEEKLY;BYDAY=SA
 """
 SECRETS = {"ONCALL_URL": "https://hooks.example.com/Tn7Qw", "API_TOKEN": "t0p-s3cret"}
 
@@ -58,12 +70,12 @@ def test_a_file_is_applied_exported_changed_and_taken_away(owner, cli, tmp_path)
     path.write_text(FILE)
     planned = cli("apply", "acme.yaml", "--dry-run", "--detailed-exitcode", **SECRETS)
     assert (planned.returncode, planned.stderr) == (2, "")
-    assert "Plan: 7 to create, 0 stay as they are." in planned.stdout
+    assert "Plan: 8 to create, 0 stay as they are." in planned.stdout
     assert owner.ask("GET", "/v1/monitors")["data"] == []
 
     applied = cli("apply", "acme.yaml", "--yes", "--channel-secrets", "kept.yaml", **SECRETS)
     assert applied.returncode == 0, applied.stderr
-    assert "Done: 7 created." in applied.stdout
+    assert "Done: 8 created." in applied.stdout
     assert "whsec_" in (tmp_path / "kept.yaml").read_text()
     assert (tmp_path / "kept.yaml").stat().st_mode & 0o077 == 0
     monitors = {each["name"]: each for each in owner.ask("GET", "/v1/monitors")["data"]}
@@ -72,11 +84,11 @@ def test_a_file_is_applied_exported_changed_and_taken_away(owner, cli, tmp_path)
     assert monitors["API"]["options"]["auth"]["type"] == "bearer"
 
     again = cli("apply", "acme.yaml", "--yes", **SECRETS)
-    assert "Nothing to do: 7 stay as they are." in again.stdout, again.stdout
+    assert "Nothing to do: 8 stay as they are." in again.stdout, again.stdout
 
     exported = cli("export", "--output", "exported.yaml")
     assert exported.returncode == 0, exported.stderr
-    assert "Nothing to do: 7 stay" in cli("apply", "exported.yaml", "--dry-run").stdout
+    assert "Nothing to do: 8 stay" in cli("apply", "exported.yaml", "--dry-run").stdout
     for shown in (planned.stdout, applied.stdout, applied.stderr, (tmp_path / "exported.yaml").read_text()):
         assert "t0p-s3cret" not in shown
 
@@ -94,12 +106,15 @@ def test_a_file_is_applied_exported_changed_and_taken_away(owner, cli, tmp_path)
     assert pruned.returncode == 0, pruned.stderr
     assert "Done: 1 changed, 1 deleted." in pruned.stdout
     assert len(owner.ask("GET", "/v1/monitors")["data"]) == 5
+    [window] = owner.ask("GET", "/v1/maintenance-windows")["data"]
+    assert set(window["monitor_ids"]) == {monitors["API"]["id"], monitors["cache"]["id"]}
 
-    path.write_text("monitors: {}\nchannels: {}\n")
+    path.write_text("monitors: {}\nchannels: {}\nmaintenance_windows: {}\n")
     assert "add --prune" in cli("apply", "acme.yaml", "--yes").stderr
     emptied = cli("apply", "acme.yaml", "--yes", "--prune")
     assert emptied.returncode == 0, emptied.stderr
-    assert owner.ask("GET", "/v1/monitors")["data"] == owner.ask("GET", "/v1/channels")["data"] == []
+    for name in ("monitors", "channels", "maintenance-windows"):
+        assert owner.ask("GET", f"/v1/{name}")["data"] == []
 
 
 def test_what_the_api_refuses_is_told_with_its_line_and_the_rest_is_done(owner, cli, tmp_path):

@@ -47,6 +47,8 @@ class Organisation:
         merged = row | {name: value for name, value in body.items() if name != "options"}
         if "options" in body:
             merged["options"] = merge(row["options"], body["options"])
+            if body["options"].get("auth"):
+                merged["options"]["auth"] = body["options"]["auth"]  # it is sent whole, or stays
         self._store(section, merged | {"version": version + 1})
         self.log.append(f"change {row['name']}")
 
@@ -87,7 +89,8 @@ class Organisation:
         told = {name: value for name, value in row["options"].items() if name != "auth"}
         whole = OPTIONS[row["kind"]].model_validate(told).model_dump(mode="json")
         if auth:
-            self.secrets[row["name"]] = next(auth[name] for name in SECRETS & set(auth))
+            for name in SECRETS & set(auth):
+                self.secrets[row["name"]] = auth[name]
             whole["auth"] = {name: value for name, value in auth.items() if name not in SECRETS}
         return whole
 

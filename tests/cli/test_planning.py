@@ -287,7 +287,7 @@ def documents(draw):
 
 
 @given(documents(), documents())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 def test_an_applied_file_is_what_there_is_and_its_export_changes_nothing(first, second):
     organisation = Organisation()
     for document in (first, second):

@@ -24,6 +24,9 @@ from server.probes.tcp import TcpOptions
 from server.probes.tls import TlsOptions
 
 HEARTBEAT = "heartbeat"
+# The database takes a little more: it spells JSON with blanks.
+MAX_OPTIONS_BYTES = 250_000
+MAX_ASSERTIONS_BYTES = 20_000
 OPTIONS: Mapping[str, type[BaseModel]] = {
     **{kind: each.options for kind, each in KINDS.items()},
     HEARTBEAT: HeartbeatOptions,
@@ -75,6 +78,11 @@ def _refuse_null(value: Any, info: Info) -> Any:
 NOT_NULL_BUT_IN_HEARTBEATS = AfterValidator(_refuse_null)
 
 
+def _refuse_large(size_bytes: int, most_bytes: int) -> None:
+    if size_bytes > most_bytes:
+        raise PydanticCustomError("too_large", "All of it together holds at most {most} bytes.", {"most": most_bytes})
+
+
 def _check_target(target: str | None, info: Info) -> str | None:
     kind = _kind_of(info)
     if kind is None or kind == HEARTBEAT:
@@ -116,6 +124,7 @@ def _check_assertions(texts: list[str], info: Info) -> list[str]:
             wrong.append(InitErrorDetails(type=fault, loc=(place,), input=text))
     if wrong:
         raise ValidationError.from_exception_data("assertions", wrong)
+    _refuse_large(sum(len(text.encode()) for text in texts), MAX_ASSERTIONS_BYTES)
     return texts
 
 
@@ -131,9 +140,11 @@ def _read_options(given: Any, _: Any, info: Info) -> Any:
     kind = _kind_of(info)
     if kind is None:
         return given
+    # By way of JSON, in which a strict reader takes an enumeration's members from text.
+    raw = orjson.dumps(given)
+    _refuse_large(len(raw), MAX_OPTIONS_BYTES)
     try:
-        # By way of JSON, in which a strict reader takes an enumeration's members from text.
-        return OPTIONS[kind].model_validate_json(orjson.dumps(given), strict=True, context=info.context)
+        return OPTIONS[kind].model_validate_json(raw, strict=True, context=info.context)
     except ValidationError as error:
         raise _pointing_into(given, error) from None
 
@@ -187,7 +198,7 @@ def tell_kinds_apart(
     `of_checks` and `of_heartbeats` are the schemas of the members that they have none of; None: it is of checks alone.
     """
     options = dict(zip(OPTIONS, schema["properties"]["options"]["anyOf"], strict=False))
-    schema["anyOf"] = [
+    alternatives = [
         {
             "properties": {
                 "kind": {"const": kind},
@@ -201,4 +212,5 @@ def tell_kinds_apart(
     ]
     if of_heartbeats is not None:
         own = {"kind": {"const": HEARTBEAT}, "options": options[HEARTBEAT]}
-        schema["anyOf"].append({"properties": {**own, **of_heartbeats}, "required": ["kind"]})
+        alternatives.append({"properties": {**own, **of_heartbeats}, "required": ["kind"]})
+    schema["allOf"] = [{"anyOf": alternatives}]  # by itself it stands beside the properties, as generators read it

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from server.fields import WHOLE
 
 # What a job that nobody described is held to, as the protocol has it (healthchecks.io/docs/autoprovisioning).
 DEFAULT_PERIOD_SECONDS = 86_400
@@ -49,13 +51,6 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _as_whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_WHOLE = BeforeValidator(_as_whole)  # to JSON Schema 60.0 is a whole number
-
-
 class HeartbeatOptions(BaseModel):
     """How often a heartbeat's job is to be heard of. Neither a period nor a cron line: once a day."""
 
@@ -73,8 +68,8 @@ class HeartbeatOptions(BaseModel):
 
     period_seconds: Annotated[
         int | None,
-        Field(ge=5, le=_YEAR_SECONDS, description="The time between two successes, in seconds. Null: by `cron`."),
-        _WHOLE,
+        Field(ge=60, le=_YEAR_SECONDS, description="The time between two successes, in seconds. Null: by `cron`."),
+        WHOLE,
     ] = None
     cron: Annotated[
         Annotated[str, AfterValidator(_check_cron)] | None,
@@ -88,7 +83,7 @@ class HeartbeatOptions(BaseModel):
     grace_seconds: Annotated[
         int,
         Field(ge=1, le=_YEAR_SECONDS, description="How late it may be before it is down, in seconds."),
-        _WHOLE,
+        WHOLE,
     ] = DEFAULT_GRACE_SECONDS
     max_runtime_seconds: Annotated[
         int | None,
@@ -98,7 +93,7 @@ class HeartbeatOptions(BaseModel):
             description="How long a run may take from its start ping, in seconds; a job that runs is not late then. "
             "Null: a run may take grace_seconds, and has to end in time.",
         ),
-        _WHOLE,
+        WHOLE,
     ] = None
     manual_resume: Annotated[
         bool, Field(description="true: while it is paused pings are ignored. false: a ping resumes it.")

@@ -197,6 +197,9 @@ def test_a_slug_is_made_only_where_there_is_none_and_none_is_not_wanted(client, 
         (draft(assertions=["status == 200"] * 21), {"/assertions": "too_long"}),
         (draft(assertions=[7]), {"/assertions/0": "string_type"}),
         (draft(assertions=["x" * 1001]), {"/assertions/0": "string_too_long"}),
+        # What the database would not hold
+        (draft(options={"body": "\U0001f514" * 70_000}), {"/options": "too_large"}),
+        (draft(assertions=[f'body contains "{"ä" * 600}"'] * 20), {"/assertions": "too_large"}),
         # Parents and regions
         (draft(depends_on=["me"]), {"/depends_on/0": "uuid_parsing"}),
         (draft(depends_on=[MONITOR["id"]] * 2), {"/depends_on": "given_twice"}),

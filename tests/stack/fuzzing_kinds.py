@@ -48,8 +48,11 @@ def complete_kind(settings: dict[str, Any], *, is_change: bool) -> None:
         settings["assertions"] = [_ASSERTION if _is_text(each, 1, 1000) else each for each in assertions]
     if isinstance(parents, list) and all(isinstance(each, str) and _UUID.fullmatch(each) for each in parents):
         settings["depends_on"] = []
-    if kind == "dns" and settings.get("options", {}) is not None:
+    if kind == "dns":
         settings.setdefault("options", {})
+        given = settings.get("timeout_seconds", 10)
+        if type(given) is int and 1 <= given <= 10:
+            settings["timeout_seconds"] = 1  # nobody answers, and a preview waits for it
     if isinstance(options := settings.get("options"), dict):
         _COMPLETE.get(kind, lambda _: None)(options)
 
@@ -68,7 +71,7 @@ def _complete_change(settings: dict[str, Any]) -> None:
 
 def _complete_target(settings: dict[str, Any], kind: str) -> None:
     target = settings.get("target")
-    if kind in _FORMS and _is_text(target, 0, 2048) and _FORMS[kind].fullmatch(target):
+    if kind in _FORMS and isinstance(target, str) and len(target) <= 2048 and _FORMS[kind].fullmatch(target):
         settings["target"] = TARGETS[kind]
 
 

@@ -37,6 +37,7 @@ FUNCTIONS_OF_ALL = {
     "public.keep",
     "public.list_checks",
     "public.list_members",
+    "public.list_pings",
     "public.monitor_history",
     "public.move_incident",
     "public.my_role",
@@ -44,6 +45,7 @@ FUNCTIONS_OF_ALL = {
     "public.organisation_usage",
     "public.overview",
     "public.read_events",
+    "public.read_heartbeat",
     "public.read_member",
     "public.recall_answer",
     "public.retry_delivery",
@@ -69,16 +71,19 @@ FUNCTIONS_OF_USERS = FUNCTIONS_OF_ALL | {
     "public.transfer_organisation",
 }
 # API keys come in as anon.
-FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key"}
+FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key", "public.ping"}
 FUNCTIONS_OF_THE_WORKER = {
     "public.apply_retention",
     "public.claim_deliveries",
     "public.claim_due",
+    "public.claim_heartbeats",
     "public.extend_window",
     "public.forget_answers",
     "public.maintain_check_results",
+    "public.maintain_pings",
     "public.prune_events",
     "public.record",
+    "public.record_heartbeats",
     "public.release_alerts",
     "public.settle_deliveries",
     "public.stream_events",
@@ -98,6 +103,7 @@ TABLES_OF_USERS = {
     "public.memberships": {"SELECT"},
     "public.monitors": {"SELECT", "DELETE"},
     "public.organisations": {"SELECT"},
+    "public.pings": {"SELECT"},
     "public.plans": {"SELECT"},
 }
 MONITOR_COLUMNS = {
@@ -134,9 +140,9 @@ FUNCTIONS = """
 
 
 def test_every_table_has_row_level_security_its_partitions_too(connection: psycopg.Connection):
-    connection.execute("select private.ensure_check_results_day('2031-05-01')")
+    connection.execute("select private.ensure_check_results_day('2031-05-01'), private.ensure_pings_day('2031-05-01')")
     found = {name: has_security for _, name, has_security in rows(connection, TABLES)}
-    assert found["private.check_results_20310501"], "a day that was made later"
+    assert found["private.check_results_20310501"] and found["private.pings_20310501"], "a day that was made later"
     assert [name for name, has_security in found.items() if not has_security] == []
 
 

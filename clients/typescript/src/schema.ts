@@ -2160,7 +2160,7 @@ export interface components {
              * @default null
              */
             timeout_seconds?: number | null;
-        } | {
+        } & ({
             /** @constant */
             kind?: "http";
             options?: components["schemas"]["HttpOptions"];
@@ -2205,7 +2205,7 @@ export interface components {
             retry_interval_seconds?: null;
             target?: null;
             timeout_seconds?: null;
-        };
+        });
         /** @description A monitor that needs somebody: down, about to be, or slow. */
         MonitorInTrouble: {
             /** Format: uuid */
@@ -2346,7 +2346,7 @@ export interface components {
              * @default null
              */
             timeout_seconds?: number | null;
-        } | {
+        } & ({
             /** @constant */
             kind?: "http";
             options?: components["schemas"]["HttpOptions"];
@@ -2391,7 +2391,7 @@ export interface components {
             retry_interval_seconds?: null;
             target?: null;
             timeout_seconds?: null;
-        };
+        });
         /** @description A key as it is shown this once. */
         NewApiKey: {
             /** Format: date-time */
@@ -2634,7 +2634,7 @@ export interface components {
              * @default 10
              */
             timeout_seconds?: number;
-        } | {
+        } & ({
             /** @constant */
             kind?: "http";
             options?: components["schemas"]["HttpOptions"];
@@ -2659,7 +2659,7 @@ export interface components {
             kind: "icmp";
             options?: components["schemas"]["IcmpOptions"];
             target: string;
-        };
+        });
         /** @description RFC 9457 problem details. */
         Problem: {
             /** @description Stable, for programs. New codes may come. */

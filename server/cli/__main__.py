@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 from uuid import uuid4
 
-from server.cli.applying import Failure, carry_out
+from server.cli.applying import Failure, KeepSecret, carry_out
 from server.cli.client import Api, Refused
 from server.cli.documents import Problem, UnusableFile, write_document
 from server.cli.exporting import export
@@ -92,9 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
         "apply", parents=[to_api, how], help="make the organisation what a YAML file says", description=_APPLY
     )
     apply.add_argument("file", metavar="FILE", help="the YAML file, or - for stdin")
-    rest = apply.add_mutually_exclusive_group()
-    rest.add_argument("--prune", action="store_true", help="delete what the file has not without being asked")
-    rest.add_argument("--keep", action="store_true", help="keep what the file has not")
+    apply.add_argument("--prune", action="store_true", help="delete without being asked")
+    apply.add_argument("--keep", action="store_true", help="keep what the file has not")
     apply.set_defaults(run=run_apply)
     exporting = commands.add_parser(
         "export", parents=[to_api], help="write the organisation as a YAML file", description=_EXPORT
@@ -176,11 +175,8 @@ def apply_text(options: argparse.Namespace, env: Mapping[str, str], text: str, *
     if options.dry_run or not plan.steps:
         return EXIT_SOMETHING_TO_DO if plan.steps and options.detailed_exitcode else 0
     require_consent(plan, is_agreed=options.yes, prunes=prunes)
-    keeper = open_for_secrets(plan, options.channel_secrets)
-    outcome = carry_out(plan, api, uuid4, tell_progress)
-    if keeper is not None:
-        os.write(keeper, write_document(outcome.secrets).encode())
-        os.close(keeper)
+    keep_secret = open_for_secrets(plan, options.channel_secrets)
+    outcome = carry_out(plan, api, uuid4, tell_progress, keep_secret)
     if outcome.failed:
         say(describe_failures(options.file, outcome))
     print(describe_outcome(outcome))
@@ -206,7 +202,7 @@ def require_consent(plan: Plan, *, is_agreed: bool, prunes: bool) -> None:
         raise Stop("Nothing was done.")
 
 
-def open_for_secrets(plan: Plan, path: str | None) -> int | None:
+def open_for_secrets(plan: Plan, path: str | None) -> KeepSecret:
     """Open the file for the signing secrets of new channels before any is made: they are shown once. Raises Stop."""
     makes = [
         step.name
@@ -216,11 +212,16 @@ def open_for_secrets(plan: Plan, path: str | None) -> int | None:
     if path is None:
         for name in makes:
             say(f"Nobody is shown the signing secret of channel {visible(name)}; --channel-secrets FILE keeps it.")
-        return None
+        return lambda name, secret: None
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise Stop(f"{path} cannot be made for the secrets: {error.strerror}.") from None
+
+    def keep(name: str, secret: str) -> None:
+        os.write(file, write_document({name: secret}).encode())
+
+    return keep
 
 
 def tell_progress(number: int, total: int, step: Step, failure: Failure | None) -> None:

@@ -10,8 +10,10 @@ from server.cli.planning import Action, Made, Plan, Step
 from server.cli.resources import TRAITS
 
 NewId = Callable[[], UUID]
-# What no later step will be answered otherwise.
-_HOPELESS = frozenset({401, 403})
+Tell = Callable[[int, int, Step, "Failure | None"], None]
+KeepSecret = Callable[[str, str], None]
+# What every later step would be answered as well.
+_HOPELESS = frozenset({"unreachable", "not_the_api"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +26,30 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a plan. `secrets`: those of new channels by their names, which the API shows this once."""
+    """What became of a plan."""
 
     done: list[Step] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
-    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def carry_out(plan: Plan, api: Api, new_id: NewId, tell: Callable[[int, int, Step, Failure | None], None]) -> Outcome:
+def carry_out(plan: Plan, api: Api, new_id: NewId, tell: Tell, keep_secret: KeepSecret) -> Outcome:
     """Do every step, and `tell` of each: its number, of how many, what became of it.
+
+    `keep_secret` gets a new channel's name and signing secret at once: the API shows it to nobody again.
 
     1. Make and change, in the plan's order: what a step refers to is there before it.
     2. Delete, last, so that a run that breaks off leaves too much and not too little; of what was to be replaced only
        that for which there is a successor.
     """
-    return _Run(api, new_id, tell, len(plan.steps)).run(plan)
+    return _Run(api, new_id, tell, keep_secret, len(plan.steps)).run(plan)
 
 
 class _Run:
-    def __init__(self, api: Api, new_id: NewId, tell: Callable[..., None], total: int) -> None:
+    def __init__(self, api: Api, new_id: NewId, tell: Tell, keep_secret: KeepSecret, total: int) -> None:
         self._api = api
         self._new_id = new_id
         self._tell = tell
+        self._keep_secret = keep_secret
         self._total = total
         self._made: dict[str, str] = {}  # monitors by their keys
         self._outcome = Outcome()
@@ -78,7 +82,7 @@ class _Run:
         except _NotTried as error:
             self._finish(step, Failure(step, ((0, str(error)),)))
         except Refused as error:
-            if error.status in _HOPELESS or error.code in ("unreachable", "not_the_api"):
+            if error.status == 401 or error.code in _HOPELESS:
                 self._hopeless = f"Not tried, since the one before ended so: {error.detail}"
             self._finish(step, Failure(step, _reasons(step, error)))
         else:
@@ -98,7 +102,7 @@ class _Run:
         assert step.wanted is not None, "what is made stands in the file"
         self._made[step.wanted.key] = created["id"]
         if "secret" in created:
-            self._outcome.secrets[step.name] = created["secret"]
+            self._keep_secret(step.name, created["secret"])
 
     def _delete(self, step: Step) -> None:
         assert step.found is not None, "what is deleted is there"

@@ -14,10 +14,11 @@ _SECTION_OF = {traits.path: section for section, traits in TRAITS.items()}
 
 @dataclass
 class Organisation:
-    """Things by section and id. `refuses`: names that are answered with 422 when they are made or changed."""
+    """Things by section and id. `refuses`: names that are answered with `refusal`."""
 
     things: dict[Section, dict[str, dict[str, Any]]] = field(default_factory=lambda: {each: {} for each in Section})
     refuses: set[str] = field(default_factory=set)
+    refusal: Refused = field(default_factory=lambda: Refused(422, "invalid_input", "Some values are not valid."))
     log: list[str] = field(default_factory=list)
     secrets: dict[str, Any] = field(default_factory=dict)
     settings: ClientSettings = field(default_factory=lambda: ClientSettings("https://tocsin.example.com", "tocsin_k"))
@@ -73,7 +74,7 @@ class Organisation:
 
     def _check(self, body):
         if body["name"] in self.refuses:
-            raise Refused(422, "invalid_input", "Some values are not valid.")
+            raise self.refusal
 
     def _check_parents(self, section, body):
         for parent in body.get("depends_on", []) if section is Section.MONITORS else []:

@@ -111,7 +111,6 @@ def test_faults_are_told_as_compilers_tell_them(acme, run):
     ("arguments", "words"),
     [
         (["apply"], "the following arguments are required: FILE"),
-        (["apply", "a", "--prune", "--keep"], "not allowed with argument"),
         (["import", "nagios", "a"], "invalid choice: 'nagios'"),
     ],
 )

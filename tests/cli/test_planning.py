@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.cli.applying import carry_out
-from server.cli.client import Api
+from server.cli.client import Api, Refused
 from server.cli.documents import write_document
 from server.cli.exporting import export
 from server.cli.fetching import fetch
@@ -28,7 +28,9 @@ def plan_for(organisation, document, env=None, **more):
 
 
 def apply(organisation, document, env=None, **more):
-    return carry_out(plan_for(organisation, document, env, **more), organisation, uuid4, lambda *_: None)
+    return carry_out(
+        plan_for(organisation, document, env, **more), organisation, uuid4, lambda *_: None, lambda *_: None
+    )
 
 
 def actions(plan):
@@ -220,13 +222,27 @@ def test_what_fails_holds_up_only_what_needs_it(acme):
     assert plan_for(organisation, document).steps == ()
 
 
+def test_a_full_quota_hinders_no_other_step_and_a_revoked_key_every_one(acme):
+    organisation, document = acme
+    del document["monitors"]["backup"]
+    document["monitors"] |= {"first": SITE, "second": SITE}
+    organisation.refuses.add("first")
+    organisation.refusal = Refused(401, "unauthenticated", "The key was revoked.")
+    outcome = apply(organisation, document)
+    assert [failure.step.name for failure in outcome.failed] == ["first", "second", "backup"]
+    assert organisation.log == []
+    organisation.refusal = Refused(403, "quota_exceeded", "20 monitors are all that the plan allows.")
+    assert [failure.step.name for failure in apply(organisation, document).failed] == ["first"]
+    assert organisation.log == ["create second", "delete backup"]
+
+
 def test_what_somebody_changed_meanwhile_is_not_overwritten(acme):
     organisation, document = acme
     document["monitors"]["api"]["interval_seconds"] = 30
     plan = plan_for(organisation, document)
     for row in organisation.things[Section.MONITORS].values():
         row["version"] += 1
-    outcome = carry_out(plan, organisation, uuid4, lambda *_: None)
+    outcome = carry_out(plan, organisation, uuid4, lambda *_: None, lambda *_: None)
     assert "Somebody has changed it meanwhile" in outcome.failed[0].reasons[0][1]
 
 

@@ -50,13 +50,14 @@ SECRETS = {"ONCALL_URL": "https://hooks.example.com/Tn7Qw", "API_TOKEN": "t0p-s3
 
 @pytest.fixture
 def cli(owner: Api, tmp_path: Path):
-    """Run a command as its owner would, with a key: `cli(*arguments, **environment) -> CompletedProcess`."""
+    """Run a command as CI would, with a key: `cli(*arguments, **environment) -> CompletedProcess`."""
+    key = owner.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["write"]})["secret"]
 
     def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "server.cli", *arguments],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "TOCSIN_URL": owner.url, "TOCSIN_API_KEY": str(owner.token), **env},
+            env={"PYTHONPATH": str(ROOT), "TOCSIN_URL": owner.url, "TOCSIN_API_KEY": key, **env},
             capture_output=True,
             text=True,
             timeout=60,
@@ -92,10 +93,12 @@ def test_a_file_is_applied_exported_changed_and_taken_away(owner, cli, tmp_path)
     for shown in (planned.stdout, applied.stdout, applied.stderr, (tmp_path / "exported.yaml").read_text()):
         assert "t0p-s3cret" not in shown
 
-    path.write_text(FILE.replace("packets: 2", "packets: 4").replace("  names:", "  renamed: {}\n  names:"))
+    wrong_text = FILE.replace("  names:", "  renamed: {}\n  names:")
+    path.write_text(wrong_text)
     wrong = cli("apply", "acme.yaml", "--yes", **SECRETS)
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("acme.yaml:23: monitors.renamed: target is required.")
+    line = wrong_text.splitlines().index("  renamed: {}") + 1
+    assert wrong.stderr == f"acme.yaml:{line}: monitors.renamed: target is required.\n"
 
     path.write_text(
         "\n".join(line for line in FILE.replace("packets: 2", "packets: 4").splitlines() if "  mail:" not in line)
@@ -130,3 +133,15 @@ def test_what_the_api_refuses_is_told_with_its_line_and_the_rest_is_done(owner, 
     assert "it needs the monitor inner" in done.stderr
     assert "Done: 1 created. NOT done: 2." in done.stdout
     assert [each["name"] for each in owner.ask("GET", "/v1/monitors")["data"]] == ["fine"]
+
+
+def test_a_backup_of_uptime_kuma_is_taken_over_in_one_go(owner, cli):
+    done = cli("import", "uptime-kuma", str(ROOT / "tests" / "cli" / "uptime-kuma-1.23.json"), "--apply", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "Done: 11 created." in done.stdout
+    monitors = {each["name"]: each for each in owner.ask("GET", "/v1/monitors")["data"]}
+    assert monitors["Queue"]["options"]["auth"]["username"] == "kuma"
+    assert monitors["Queue"]["assertions"] == ['json $.queue["dead letters"][0].depth in ["0", 0]']
+    assert monitors["Router"]["paused"]
+    again = cli("import", "uptime-kuma", str(ROOT / "tests" / "cli" / "uptime-kuma-1.23.json"), "--apply", "--yes")
+    assert "Nothing to do: 11 stay as they are." in again.stdout

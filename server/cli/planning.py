@@ -25,7 +25,7 @@ class ImpossiblePlan(Exception):
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(str(problems))
-        self.problems = sorted(problems)
+        self.problems = sorted(set(problems))
 
 
 class Made(NamedTuple):
@@ -89,14 +89,14 @@ def make_plan(desired: Desired, actual: Actual, *, keeps: bool = False, sends_se
 
     `keeps`: what the file has not stays. `sends_secrets`: send those again that cannot be compared.
     """
-    planner = _Planner(desired, actual, sends_secrets)
-    return planner.plan(keeps)
+    return _Planner(desired, actual, keeps, sends_secrets).plan()
 
 
 class _Planner:
-    def __init__(self, desired: Desired, actual: Actual, sends_secrets: bool) -> None:
+    def __init__(self, desired: Desired, actual: Actual, keeps: bool, sends_secrets: bool) -> None:
         self._desired = desired
         self._actual = actual
+        self._keeps = keeps
         self._sends_secrets = sends_secrets
         self._problems: list[Problem] = []
         monitors = desired.get(Section.MONITORS, [])
@@ -105,7 +105,7 @@ class _Planner:
         self._pairs = {section: self._pair(section, wanted) for section, wanted in desired.items()}
         self._names = {each.id: each.name for each in actual.get(Section.MONITORS, [])}
 
-    def plan(self, keeps: bool) -> Plan:
+    def plan(self) -> Plan:
         steps: list[Step] = []
         surplus: list[Found] = []
         unchanged = 0
@@ -118,53 +118,51 @@ class _Planner:
             surplus += [found for found in self._actual.get(section, []) if found.id not in taken]
         if self._problems:
             raise ImpossiblePlan(self._problems)
-        doomed = [] if keeps else [Step(Action.DELETE, each.section, each.name, found=each) for each in surplus]
+        doomed = [] if self._keeps else [Step(Action.DELETE, each.section, each.name, found=each) for each in surplus]
         removals = _children_first([step for step in (*steps, *doomed) if step.destroys])
         return Plan(
             (*steps, *(step for step in removals if step.action is Action.DELETE)),
             unchanged,
             removals=tuple(removals),
-            kept=tuple(surplus) if keeps else (),
+            kept=tuple(surplus) if self._keeps else (),
             emptied=tuple(section for section in self._desired if self._is_emptied(section, doomed)),
         )
 
     def _is_emptied(self, section: Section, doomed: list[Step]) -> bool:
         return 0 < sum(step.section is section for step in doomed) == len(self._actual.get(section, []))
 
+    def _fault(self, line: int, detail: str) -> None:
+        self._problems.append(Problem(line, detail))
+
     def _pair(self, section: Section, wanted: list[Wanted]) -> dict[str, Found | None]:
         """Find for each entry, by its key, what the organisation has of it."""
         actual = self._actual.get(section, [])
-        by_name = {found.name: found for found in actual}
         for name, times in Counter(found.name for found in actual).items():
             if times > 1:
-                self._problems.append(
-                    Problem(
-                        0,
-                        f"The organisation has {times} {TRAITS[section].noun}s named {name!r}. Things are found again "
-                        "by their names: rename or delete all but one.",
-                    )
+                self._fault(
+                    0,
+                    f"The organisation has {times} {TRAITS[section].noun}s named {name!r}. Things are found again by "
+                    "their names: rename or delete all but one.",
                 )
-        pairs: dict[str, Found | None] = {}
-        for each in wanted:
-            before = by_name.get(each.renamed_from) if each.renamed_from else None
-            now = by_name.get(each.name)
-            if before and now and before is not now:
-                self._problems.append(
-                    Problem(
-                        each.line,
-                        f"{section}.{each.key}: the organisation has both {each.renamed_from!r} and {each.name!r}. "
-                        "Take renamed_from away, or delete one of them.",
-                    )
-                )
-            pairs[each.key] = now or before
-        claimed = Counter(found.id for found in pairs.values() if found)
+        by_name = {found.name: found for found in actual}
+        pairs = {each.key: self._find(each, by_name) for each in wanted}
+        claims = Counter(found.id for found in pairs.values() if found)
         for each in wanted:
             found = pairs[each.key]
-            if found and claimed[found.id] > 1:
-                self._problems.append(
-                    Problem(each.line, f"{section}.{each.key}: {found.name!r} is claimed by more than one entry.")
-                )
+            if found and claims[found.id] > 1:
+                self._fault(each.line, f"{section}.{each.key}: {found.name!r} is claimed by more than one entry.")
         return pairs
+
+    def _find(self, wanted: Wanted, by_name: Mapping[str, Found]) -> Found | None:
+        before = by_name.get(wanted.renamed_from) if wanted.renamed_from else None
+        now = by_name.get(wanted.name)
+        if before and now and before is not now:
+            self._fault(
+                wanted.line,
+                f"{wanted.section}.{wanted.key}: there are both {wanted.renamed_from!r} and {wanted.name!r}. "
+                "Take renamed_from away, or delete one of them.",
+            )
+        return now or before
 
     def _in_order(self, section: Section) -> list[Wanted]:
         """Return a section's entries; monitors after those that they depend on.
@@ -195,12 +193,8 @@ class _Planner:
                 ordered[key] = self._entries[key]
             elif parent in way:
                 circle = [*list(way)[list(way).index(parent) :], parent]
-                self._problems.append(
-                    Problem(
-                        self._entries[parent].line,
-                        f"These monitors depend on each other in a circle: {' ► '.join(circle)}.",
-                    )
-                )
+                words = f"These monitors depend on each other in a circle: {' ► '.join(circle)}."
+                self._fault(self._entries[parent].line, words)
             elif parent not in ordered:
                 way[parent] = iter(parents[parent])
 
@@ -209,11 +203,16 @@ class _Planner:
         if key := self._keys.get(reference.text):
             found = self._pairs[Section.MONITORS][key]
             return found.id if found and not _is_replaced(self._entries[key], found) else Made(key)
-        outside = [found for found in self._actual.get(Section.MONITORS, []) if found.name == reference.text]
-        if len(outside) == 1:
-            return outside[0].id
-        known = "is the name of several monitors" if outside else "is no monitor of the file or of the organisation"
-        self._problems.append(Problem(reference.line, f"{wanted.section}.{wanted.key}: {reference.text!r} {known}."))
+        outside = [found.id for found in self._actual.get(Section.MONITORS, []) if found.name == reference.text]
+        if not outside:
+            words = "is no monitor of the file or of the organisation"
+        elif len(outside) > 1:
+            words = "is the name of several monitors"
+        elif Section.MONITORS in self._desired and not self._keeps:
+            words = "is not in the file, so that it would be deleted"
+        else:
+            return outside[0]
+        self._fault(reference.line, f"{wanted.section}.{wanted.key}: {reference.text!r} {words}.")
         return ""
 
     def _step(self, wanted: Wanted, found: Found | None) -> Step | None:
@@ -228,11 +227,10 @@ class _Planner:
                 action, wanted.section, wanted.name, wanted, found, self._all(wanted, fields, found), body=fields
             )
         changes = tuple(self._differences(wanted, fields, found))
-        return (
-            Step(Action.CHANGE, wanted.section, wanted.name, wanted, found, changes, _patch(changes, wanted, fields))
-            if changes
-            else None
-        )
+        if not changes:
+            return None
+        body = _patch(changes, wanted, fields)
+        return Step(Action.CHANGE, wanted.section, wanted.name, wanted, found, changes, body)
 
     def _all(self, wanted: Wanted, fields: dict[str, Any], found: Found | None) -> tuple[Change, ...]:
         """Return what a new thing will be, as far as the file says it; of one that replaces another, what differs."""
@@ -265,9 +263,8 @@ class _Planner:
 
     def _require_secrets(self, wanted: Wanted) -> None:
         for path, complaint in wanted.unset.items():
-            self._problems.append(
-                Problem(wanted.line, f"{wanted.section}.{wanted.key}.{'.'.join(map(str, path))}: {complaint}")
-            )
+            line = wanted.node.line_of(path)
+            self._fault(line, f"{wanted.section}.{wanted.key}.{'.'.join(map(str, path))}: {complaint}")
 
     def _named(self, section: Section, fields: dict[str, Any]) -> dict[str, Any]:
         """Return fields in which monitors are called by their names, so that people see whom they are."""

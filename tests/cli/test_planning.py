@@ -182,7 +182,8 @@ IMPOSSIBLE = [
         {"a": SITE | {"depends_on": ["nobody"]}},
         "monitors.a: 'nobody' is no monitor of the file or of the organisation.",
     ),
-    ({"a": SITE | {"name": "API", "renamed_from": "login"}}, "has both 'login' and 'API'"),
+    ({"a": SITE | {"depends_on": ["login"]}}, "monitors.a: 'login' is not in the file, so that it would be deleted."),
+    ({"a": SITE | {"name": "API", "renamed_from": "login"}}, "there are both 'login' and 'API'"),
     (
         {"a": SITE | {"renamed_from": "API"}, "b": SITE | {"renamed_from": "API"}},
         "'API' is claimed by more than one entry",
@@ -196,6 +197,16 @@ def test_what_cannot_be_is_refused_with_its_line(acme, monitors, words):
         plan_for(acme[0], {"monitors": monitors})
     assert words in refused.value.problems[0].detail
     assert refused.value.problems[0].line > 0
+
+
+def test_a_file_may_name_monitors_that_it_does_not_speak_of(acme):
+    organisation, _ = acme
+    [gateway] = [row for row in organisation.things[Section.MONITORS].values() if row["name"] == "gateway"]
+    [step] = plan_for(organisation, {"monitors": {"a": SITE | {"depends_on": ["gateway"]}}}, keeps=True).steps
+    assert step.body["depends_on"] == [gateway["id"]]
+    times = {"starts_at": "2030-01-12T01:00:00Z", "ends_at": "2030-01-12T03:00:00Z"}
+    [step, _] = plan_for(organisation, {"maintenance_windows": {"w": {"monitors": ["gateway"], **times}}}).steps
+    assert step.body["monitor_ids"] == [gateway["id"]]
 
 
 def test_twins_in_the_organisation_are_refused(acme):

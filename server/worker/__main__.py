@@ -58,7 +58,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             references = References(settings.worker_references, time.monotonic)
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
-            delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
+            delivering = Delivering(store, WebhookSender(egress), random.random, in_thread)
             beating = Beating(heartbeats, in_thread)
             releasing = Releasing(store, in_thread)
             others = [
@@ -123,14 +123,10 @@ async def _maintain(
         except AppError as error:
             log.warning("cannot prune events", extra={"reason": error.reason})
         try:
-            await in_thread(store.extend_windows, _utc_now())
+            await in_thread(store.extend_windows, datetime.now(UTC))
         except AppError as error:
             log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _main(settings: Settings) -> None:

@@ -126,7 +126,7 @@ class WorkerStore:
     def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
         """Lease up to `max_deliveries` messages that are due."""
         claimed = read_answer(_ClaimedDeliveries, self._privileged.claim_deliveries(max_deliveries, lease_seconds))
-        return read_claims(ClaimedDelivery, claimed.deliveries)
+        return read_claims(ClaimedDelivery, [{**row, "claimed_at": claimed.now} for row in claimed.deliveries])
 
     def settle(self, settlements: list[Settlement]) -> None:
         """Say how attempts ended."""

@@ -176,7 +176,7 @@ def test_the_time_is_for_the_whole_check_and_not_for_each_hop(run):
         seen = run(target.url(), timeout_seconds=SHORT_SECONDS)
     assert seen.error_kind is ErrorKind.TIMEOUT
     assert seen.timings.total_ms is not None
-    assert seen.timings.total_ms >= SHORT_SECONDS * 1000
+    assert seen.timings.total_ms > 0.9 * SHORT_SECONDS * 1000  # a timer may fire a hair early
 
 
 # --- a target that breaks

@@ -130,6 +130,18 @@ REQUEST_HEADERS = {
 }
 
 
+# Parts of paths that are no ids.
+_NAMED = {
+    "heartbeat": ("The `ping_id` of a heartbeat; or an API key with the scope `pings:write`.", example_id("heartbeat")),
+    "signal": (
+        "`start`, `fail`, `log`, or an exit status from 0 to 255; after a key: the slug of a heartbeat.",
+        "start",
+    ),
+    "ping_key": ("An API key with the scope `pings:write`.", "tocsin_…"),
+    "slug": ("The slug of a heartbeat of the key's organisation.", "backup"),
+}
+
+
 def refer(kind: str, name: str) -> dict[str, str]:
     """Return a reference to a shared part: `refer("headers", "ETag")`."""
     return {"$ref": f"#/components/{kind}/{name}"}
@@ -140,7 +152,9 @@ def path_parameter(name: str, is_uuid: bool) -> dict[str, Any]:
     noun = noun_of(name).replace("_", " ")
     described = {"name": name, "in": "path", "required": True}
     if not is_uuid:
-        return {**described, "description": f"The name of the {noun}.", "schema": {"type": "string"}}
+        text, example = _NAMED.get(name, (f"The name of the {noun}.", None))
+        shown = {} if example is None else {"example": example}
+        return {**described, "description": text, "schema": {"type": "string"}, **shown}
     schema = {"type": "string", "format": "uuid"}
     return {
         **described,

@@ -1,6 +1,6 @@
 """A heartbeat as the database tells of it, in the rules' types: for the worker, and for readers, who do not wait.
 
-The document is that of private.heartbeat_document.
+The document is that of private.heartbeat_documents.
 """
 
 from collections.abc import Sequence

@@ -174,8 +174,8 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
         (method, path): (PUBLIC, 0, None, [200])
         for method in ("GET", "POST")
         for path in (
-            "/ping/<string:ping_id>",
-            "/ping/<string:ping_id>/<string:signal>",
+            "/ping/<string:heartbeat>",
+            "/ping/<string:heartbeat>/<string:signal>",
             "/ping/<string:ping_key>/<string:slug>/<string:signal>",
         )
     },
@@ -248,7 +248,12 @@ def test_a_route_calls_the_database_as_often_as_it_is_listed(
     for answer in answers:
         upstream.answer(answer)
     path = path_of(operation).replace("<string:asset>", "start.js")
-    for name, given in {"ping_id": MONITOR["id"], "ping_key": "tocsin_x", "slug": "backup", "signal": "start"}.items():
+    for name, given in {
+        "heartbeat": MONITOR["id"],
+        "ping_key": "tocsin_x",
+        "slug": "backup",
+        "signal": "start",
+    }.items():
         path = path.replace(f"<string:{name}>", str(given))
     headers = {} if operation.is_public else signed_in
     sent = {} if body is None else {"json": body}

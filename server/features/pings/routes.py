@@ -53,27 +53,27 @@ _ANSWERS: Final = {status: Answer(words.encode(), status, _HEADERS) for status, 
 _LONGEST_USER_AGENT: Final = 200
 
 
-@feature.route("GET", "/ping/<string:ping_id>", says=WORDS, query=PingParameters, limit="pings")
-@feature.route("POST", "/ping/<string:ping_id>", says=WORDS, query=PingParameters, limit="pings")
+@feature.route("GET", "/ping/<string:heartbeat>", says=WORDS, query=PingParameters, limit="pings")
+@feature.route("POST", "/ping/<string:heartbeat>", says=WORDS, query=PingParameters, limit="pings")
 @public
-def ping(services: Services, environ: dict[str, Any], ping_id: str) -> Answer:
-    """Say that the job of a heartbeat succeeded. `ping_id` is the heartbeat's, a UUID that whoever knows may ping."""
-    if not is_uuid(ping_id):
+def ping(services: Services, environ: dict[str, Any], heartbeat: str) -> Answer:
+    """Say that the job of a heartbeat succeeded. The URL names it by its `ping_id`, which whoever knows may ping."""
+    if not is_uuid(heartbeat):
         raise MalformedRequest
-    return _take(services, environ, ping_id, None, "")
+    return _take(services, environ, heartbeat, None, "")
 
 
-@feature.route("GET", "/ping/<string:ping_id>/<string:signal>", says=WORDS, query=PingParameters, limit="pings")
-@feature.route("POST", "/ping/<string:ping_id>/<string:signal>", says=WORDS, query=PingParameters, limit="pings")
+@feature.route("GET", "/ping/<string:heartbeat>/<string:signal>", says=WORDS, query=PingParameters, limit="pings")
+@feature.route("POST", "/ping/<string:heartbeat>/<string:signal>", says=WORDS, query=PingParameters, limit="pings")
 @public
-def ping_signal(services: Services, environ: dict[str, Any], ping_id: str, signal: str) -> Answer:
+def ping_signal(services: Services, environ: dict[str, Any], heartbeat: str, signal: str) -> Answer:
     """Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat. Or `<key>/<slug>`: it succeeded.
 
     The key is an API key with the scope `pings:write`, the slug that of a heartbeat of its organisation.
     """
-    if is_uuid(ping_id):
-        return _take(services, environ, ping_id, None, signal)
-    return _take(services, environ, ping_id, signal, "")
+    if is_uuid(heartbeat):
+        return _take(services, environ, heartbeat, None, signal)
+    return _take(services, environ, heartbeat, signal, "")
 
 
 @feature.route(

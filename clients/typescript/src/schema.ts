@@ -496,6 +496,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/maintenance-windows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List maintenance windows, newest first; with `active=true`, what is in maintenance now
+         * @description List maintenance windows, newest first; with `active=true`, what is in maintenance now.
+         */
+        get: operations["list_maintenance_windows"];
+        put?: never;
+        /**
+         * Announce maintenance, once or recurring
+         * @description Announce maintenance, once or recurring. What has begun already counts from now on.
+         */
+        post: operations["create_maintenance_window"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/maintenance-windows/{window_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read one maintenance window
+         * @description Read one maintenance window.
+         */
+        get: operations["read_maintenance_window"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a maintenance window
+         * @description Delete a maintenance window. What goes on ends, and what is over stays in the history of its monitors.
+         */
+        delete: operations["delete_maintenance_window"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a maintenance window
+         * @description Change a maintenance window. What is over stays; what goes on ends, or goes on as the change has it.
+         */
+        patch: operations["update_maintenance_window"];
+        trace?: never;
+    };
+    "/v1/maintenance-windows/{window_id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End what goes on now, before its time
+         * @description End what goes on now, before its time. What recurs comes again. 409 where nothing goes on.
+         */
+        post: operations["end_maintenance_window"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/me": {
         parameters: {
             query?: never;
@@ -1299,10 +1371,10 @@ export interface components {
             state: "up" | "down" | "fallback";
         };
         /**
-         * @description Why a check failed: the first thing that went wrong.
+         * @description Why a check did not succeed: the first thing that went wrong.
          * @enum {string}
          */
-        ErrorKind: "dns" | "connect" | "tls" | "timeout" | "status" | "redirects" | "protocol" | "blocked" | "internal";
+        ErrorKind: "dns" | "connect" | "tls" | "timeout" | "status" | "redirects" | "protocol" | "blocked" | "assertion" | "loss" | "no_network" | "unsupported" | "internal";
         /** @description One change. */
         Event: {
             actor: components["schemas"]["Actor"];
@@ -1372,10 +1444,38 @@ export interface components {
             /** @constant */
             status: "ok";
         };
+        /** @description A monitor that this one depends on, however far up, is down or may be. */
+        HeldByParent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "dependency";
+            /** Format: uuid */
+            monitor_id: string;
+            /** @example Router */
+            name: string;
+        };
+        /** @description The monitor is in maintenance. */
+        HeldByWindow: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "maintenance";
+            /** @example Backups */
+            name: string;
+            /** Format: date-time */
+            until: string;
+            /** Format: uuid */
+            window_id: string;
+        };
         /** @description A stretch in which a monitor was down, and what people did about it. */
         Incident: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told, or would have been if there were any; null: nobody has been told. */
+            alerted_at: string | null;
             /**
              * @description The error kind of the check that decided, such as `timeout` or `status`.
              * @example status
@@ -1396,6 +1496,8 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /** @description Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it. */
+            held_by: (components["schemas"]["HeldByParent"] | components["schemas"]["HeldByWindow"])[] | null;
             /** Format: uuid */
             id: string;
             /** Format: uuid */
@@ -1428,6 +1530,8 @@ export interface components {
         IncidentAndMore: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told, or would have been if there were any; null: nobody has been told. */
+            alerted_at: string | null;
             /**
              * @description The error kind of the check that decided, such as `timeout` or `status`.
              * @example status
@@ -1450,6 +1554,8 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /** @description Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it. */
+            held_by: (components["schemas"]["HeldByParent"] | components["schemas"]["HeldByWindow"])[] | null;
             /** Format: uuid */
             id: string;
             /** @description The monitor that was down. */
@@ -1544,6 +1650,8 @@ export interface components {
         IncidentWithComments: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told, or would have been if there were any; null: nobody has been told. */
+            alerted_at: string | null;
             /**
              * @description The error kind of the check that decided, such as `timeout` or `status`.
              * @example status
@@ -1565,6 +1673,8 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /** @description Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it. */
+            held_by: (components["schemas"]["HeldByParent"] | components["schemas"]["HeldByWindow"])[] | null;
             /** Format: uuid */
             id: string;
             /** @description The monitor that was down. */
@@ -2501,6 +2611,123 @@ export interface components {
              */
             shortest_interval_seconds: number;
         };
+        /** @description What creates a maintenance window. */
+        WindowDraft: {
+            /**
+             * @description Whether it covers every monitor of the organisation, those to come as well.
+             * @default false
+             */
+            all_monitors?: boolean;
+            /**
+             * @description What is being done, in plain text.
+             * @default null
+             */
+            description?: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends, at most 31 days later. Each occurrence takes as long as from `starts_at` to here.
+             */
+            ends_at: string;
+            /**
+             * @description The monitors that it covers; none where `all_monitors` is true.
+             * @default []
+             */
+            monitor_ids?: string[];
+            /** @description What people call it. */
+            name: string;
+            /**
+             * @description The organisation it belongs to. May be left out where you belong to exactly one.
+             * @default null
+             */
+            org_id?: string | null;
+            /**
+             * @description An RFC 5545 recurrence rule with FREQ=DAILY, WEEKLY, MONTHLY or YEARLY, without times of day. Null: once.
+             * @default null
+             * @example FREQ=WEEKLY;BYDAY=SA
+             */
+            recurrence?: string | null;
+            /**
+             * Format: date-time
+             * @description When it begins, RFC 3339; of a recurring window, the first time that it may.
+             */
+            starts_at: string;
+            /**
+             * @description The IANA time zone in which a recurring window keeps its time of day.
+             * @default UTC
+             * @example Europe/Berlin
+             */
+            time_zone?: string;
+        };
+        /** @description A maintenance window, with what goes on now and when it begins next. */
+        WindowNow: {
+            /** @description Whether it goes on now. */
+            active: boolean;
+            all_monitors: boolean;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Until when it goes on; null where it does not. */
+            current_until: string | null;
+            description: string | null;
+            /** @description When somebody last ended an occurrence before its time. */
+            ended_at: string | null;
+            /** Format: date-time */
+            ends_at: string;
+            /** Format: uuid */
+            id: string;
+            monitor_ids: string[];
+            /** @example Backups */
+            name: string;
+            /** @description When it begins next; null where it does not, or not within the next 400 days. */
+            next_starts_at: string | null;
+            /** Format: uuid */
+            org_id: string;
+            /** @example FREQ=WEEKLY;BYDAY=SA */
+            recurrence: string | null;
+            /** Format: date-time */
+            starts_at: string;
+            /** @example Europe/Berlin */
+            time_zone: string;
+            /** Format: date-time */
+            updated_at: string;
+            version: number;
+        };
+        /** @description One page of a list. */
+        WindowNowPage: {
+            data: components["schemas"]["WindowNow"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
+        /** @description What changes a window (RFC 7396): what is left out stays; null takes away, where there may be nothing. */
+        WindowPatch: {
+            /** @description Whether it covers every monitor of the organisation, those to come as well. */
+            all_monitors?: boolean;
+            /** @description What is being done, in plain text. */
+            description?: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends, at most 31 days later. Each occurrence takes as long as from `starts_at` to here.
+             */
+            ends_at?: string;
+            /** @description The monitors that it covers; none where `all_monitors` is true. */
+            monitor_ids?: string[];
+            /** @description What people call it. */
+            name?: string;
+            /**
+             * @description An RFC 5545 recurrence rule with FREQ=DAILY, WEEKLY, MONTHLY or YEARLY, without times of day. Null: once.
+             * @example FREQ=WEEKLY;BYDAY=SA
+             */
+            recurrence?: string | null;
+            /**
+             * Format: date-time
+             * @description When it begins, RFC 3339; of a recurring window, the first time that it may.
+             */
+            starts_at?: string;
+            /**
+             * @description The IANA time zone in which a recurring window keeps its time of day.
+             * @example Europe/Berlin
+             */
+            time_zone?: string;
+        };
     };
     responses: {
         /** @description `body_too_large`: A request body may hold at most 1 MB (1,048,576 bytes). */
@@ -2756,6 +2983,11 @@ export interface components {
          * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
          */
         user_id: string;
+        /**
+         * @description The id of the window.
+         * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+         */
+        window_id: string;
         /**
          * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
          * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
@@ -4252,6 +4484,332 @@ export interface operations {
             410: components["responses"]["Gone"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_maintenance_windows: {
+        parameters: {
+            query?: {
+                /** @description Only those that go on now, or only those that do not. */
+                active?: boolean;
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Only those of this organisation. */
+                org_id?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNowPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    create_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WindowDraft"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Location: components["headers"]["Location"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    delete_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    update_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WindowPatch"];
+                "application/merge-patch+json": components["schemas"]["WindowPatch"];
+            };
+        };
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    end_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            412: components["responses"]["PreconditionFailed"];
             422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];

@@ -3,6 +3,7 @@
     GET /rest/v1/monitors                  rows of about 500 bytes, four by default; `select=` picks
                                            the columns, as PostgREST does
     GET /auth/v1/.well-known/jwks.json     the key that `tokens.py` signs with
+    POST /rest/v1/rpc/ping                 200, counted like a list answer
     POST /rest/v1/rpc/read_events          a viewer of one organisation, who has missed nothing
     POST /rest/v1/rpc/stream_events        what `PUT /stub?emit=1` has made happen in it since
     PUT /stub?delay_ms=5&echo=1&rows=50    how every later list answer behaves; answers with the counters so far
@@ -40,10 +41,23 @@ ROW: dict[str, Any] = {
     "fail_threshold": 2,
     "recover_threshold": 1,
     "degraded_after_ms": 800,
-    "expected_status": ["200-299"],
-    "max_redirects": 5,
+    "options": {
+        "method": "GET",
+        "headers": {},
+        "body": None,
+        "auth": None,
+        "expected_status": ["200-299"],
+        "max_redirects": 5,
+        "verify_tls": True,
+    },
+    "assertions": [],
+    "depends_on": [],
+    "regions": [],
+    "slug": None,
+    "ping_id": None,
     "state": "up",
     "state_since": "2026-01-01T00:00:00.5+00:00",
+    "flapping": False,
     "paused": False,
     "created_at": "2026-01-01T00:00:00.5+00:00",
     "updated_at": "2026-01-01T00:00:00.5+00:00",
@@ -154,6 +168,8 @@ class Upstream(asyncio.Protocol):
         path, _, query = target.partition("?")
         if path == "/rest/v1/monitors" and method == "GET":
             self.list_rows(query, fields)
+        elif path == "/rest/v1/rpc/ping":
+            self.take_ping()
         elif path == f"{ISSUER_PATH}/.well-known/jwks.json":
             self.write(frame("200 OK", JWKS))
         elif path == "/rest/v1/rpc/read_events":
@@ -194,6 +210,15 @@ class Upstream(asyncio.Protocol):
             answer = frame("200 OK", json.dumps(rows, separators=(",", ":")).encode())
             self.later(self.random.random() * self.behaviour.delay_ms / 1000, self.write, answer)
         elif self.behaviour.delay_ms:
+            self.later(self.behaviour.delay_ms / 1000, self.write, answer)
+        else:
+            self.write(answer)
+
+    def take_ping(self) -> None:
+        """Answer a ping, at once or after the delay."""
+        self.behaviour.listed += 1
+        answer = frame("200 OK", b"200")
+        if self.behaviour.delay_ms:
             self.later(self.behaviour.delay_ms / 1000, self.write, answer)
         else:
             self.write(answer)

@@ -109,6 +109,12 @@ class Supabase:
         identity = (("apikey", self._publishable_key), ("X-Tocsin-Key", secret), ("X-Request-ID", request_id))
         return Database(self._session, self._rest_url, identity, once)
 
+    def as_nobody(self, request_id: str) -> Database:
+        """Return the database as somebody without a token or key sees it: what is granted to all the world."""
+        return Database(
+            self._session, self._rest_url, (("apikey", self._publishable_key), ("X-Request-ID", request_id))
+        )
+
     def is_reachable(self) -> bool:
         """Tell whether PostgREST and Postgres answer. Raises an AppError where they do not, or the key is wrong."""
         stranger = Database(self._session, self._rest_url, (("apikey", self._publishable_key),))

@@ -45,6 +45,18 @@ class Privileged:
         """Say how attempts ended: {settled}. Repeating it changes nothing."""
         return self._call("settle_deliveries", {"batch": batch})
 
+    def claim_heartbeats(self, max_heartbeats: int, lease_seconds: int) -> bytes:
+        """Lease heartbeats that are due, with the pings that nobody has judged: {now, heartbeats}."""
+        return self._call("claim_heartbeats", {"max_heartbeats": max_heartbeats, "lease_seconds": lease_seconds})
+
+    def record_heartbeats(self, batch: list[dict[str, Any]]) -> bytes:
+        """Write what was judged of heartbeats: {now, counted}. Repeating it changes nothing."""
+        return self._call("record_heartbeats", {"batch": batch})
+
+    def maintain_pings(self, days_ahead: int, max_rows: int) -> bytes:
+        """Make the partitions of the days to come, drop or delete pings past their retention: {dropped, done}."""
+        return self._call("maintain_pings", {"days_ahead": days_ahead, "max_rows": max_rows})
+
     def maintain_check_results(self, days_ahead: int) -> bytes:
         """Make the partitions of the days to come and drop those that no plan keeps any longer: the number dropped."""
         return self._call("maintain_check_results", {"days_ahead": days_ahead})

@@ -39,7 +39,8 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-def _check_url(url: str, info: ValidationInfo) -> str:
+def check_url(url: str, info: ValidationInfo) -> str:
+    """Return a URL that may be watched or told. Raises PydanticCustomError with what is right."""
     if not url.isprintable() or " " in url:
         raise PydanticCustomError("url_invalid", "A URL holds no blanks and no control characters.")
     try:
@@ -66,6 +67,6 @@ URL_PATTERN = r"^[Hh][Tt]{2}[Pp][Ss]?://[^\s\x00-\x1f\x7f-\x9f/?#@]+([/?#][^\s\x
 HttpUrl = Annotated[
     str,
     StringConstraints(max_length=2048),
-    AfterValidator(_check_url),
+    AfterValidator(check_url),
     Field(json_schema_extra={"pattern": URL_PATTERN}),
 ]

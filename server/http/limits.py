@@ -2,8 +2,9 @@
 
 Each route counts under one policy, a tier: `ordinary`, `write` and `costly` for each principal, `public` for each
 client address. Requests that fail to say who they are count as `attempts` of their address, and `connect` is for
-streams that open. Windows are fixed and begin at another second for each key, so that not everybody who waits comes
-back at once. The headers are those of draft-ietf-httpapi-ratelimit-headers-11.
+streams that open. Pings count as `pings` of their address, and each for its `heartbeat`. Windows are fixed and begin at
+another second for each key, so that not everybody who waits comes back at once. The headers are those of
+draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 import ipaddress
@@ -18,7 +19,7 @@ from server.data.counters import Counters
 from server.errors import RateLimited
 from server.settings import Rate
 
-Tier = Literal["ordinary", "write", "costly", "public", "attempts", "connect"]
+Tier = Literal["ordinary", "write", "costly", "public", "attempts", "connect", "pings", "heartbeat"]
 ENVIRON_KEY = "tocsin.rate_limit"
 _MOST_SPENT = 10_000  # addresses; when there are more, all are forgotten, and each may try once more
 

@@ -49,6 +49,7 @@ from server.http.pagination import PageQuery
 from server.http.parsing import JSON_TYPES, PATCH_TYPES
 from server.http.replies import JSON
 from server.http.routing import Operation
+from server.http.wsgi import TEXT
 
 _PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 _PAGING = {parameter["name"]: parameter for parameter in query_parameters(PageQuery)}
@@ -161,6 +162,9 @@ class _Document:
             types = PATCH_TYPES if operation.method == "PATCH" else JSON_TYPES
             content = self._content_of(operation.body, "validation")
             described["requestBody"] = {"required": True, "content": dict.fromkeys(sorted(types), content)}
+        if operation.says and operation.method == "POST":
+            content = {"schema": {"type": "string"}, "example": "Backup of 3 databases: 120 rows\n"}
+            described["requestBody"] = {"description": "What the job has to say.", "content": {"*/*": content}}
         if operation.is_public and not operation.is_elsewhere:
             described["security"] = []
         elif operation.users_only:
@@ -182,6 +186,8 @@ class _Document:
         return refer("parameters", name)
 
     def _describe_responses(self, operation: Operation) -> dict[str, Any]:
+        if operation.says:
+            return self._describe_words(operation)
         content = self._answer(operation)
         responses: dict[str, Any] = {}
         if operation.is_elsewhere:
@@ -203,6 +209,21 @@ class _Document:
             self._refer_headers(*self._responses[name]["headers"])
             responses[str(status)] = refer("responses", name)
         return responses
+
+    def _describe_words(self, operation: Operation) -> dict[str, Any]:
+        """Describe the answers of a protocol of others: plain text, refusals too."""
+        words = {**operation.says, **{kind.status: kind.title for kind in (AppError, Unavailable, TimedOut)}}
+        described = {}
+        for status, text in words.items():
+            names = ["Ping-Body-Limit"] if status < 300 else ["Retry-After"] if status in {429, 503, 504} else []
+            name = f"Says{status}"
+            self._responses[name] = {
+                "description": f"In plain text: {text}.",
+                "headers": self._refer_headers(*names, "X-Request-ID", "RateLimit", "RateLimit-Policy"),
+                "content": {TEXT: {"schema": {"type": "string"}, "example": text}},
+            }
+            described[str(status)] = refer("responses", name)
+        return described
 
     def _unchanged(self) -> dict[str, str]:
         text = "What you hold still stands."
@@ -305,7 +326,7 @@ def _request_headers(operation: Operation) -> Iterable[str]:
         yield "If-Match"
     if _has_validator(operation):
         yield "If-None-Match"
-    if operation.method == "POST":
+    if operation.method == "POST" and not operation.says:
         yield "Idempotency-Key"
     if operation.is_elsewhere:
         yield "Last-Event-ID"
@@ -313,7 +334,7 @@ def _request_headers(operation: Operation) -> Iterable[str]:
 
 
 def _has_validator(operation: Operation) -> bool:
-    is_streamed = operation.files or operation.content_type.partition(";")[0] in _STREAMED
+    is_streamed = operation.files or operation.says or operation.content_type.partition(";")[0] in _STREAMED
     return operation.method == "GET" and not is_streamed
 
 

@@ -76,6 +76,11 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": _TEXT,
         "example": '"default";q=600;w=60',
     },
+    "Ping-Body-Limit": {
+        "description": "How many bytes of a ping's body are kept; what is longer is cut.",
+        "schema": {"type": "integer"},
+        "example": 100_000,
+    },
     "X-Request-ID": {
         "description": "This request's id: yours where you sent one. Name it when you ask us about the request.",
         "schema": _TEXT,

@@ -35,6 +35,7 @@ _DETAILS = {
     "bool_type": "This must be true or false.",
     "list_type": "This must be an array.",
     "model_type": "This must be a JSON object.",
+    "dict_type": "This must be a JSON object.",
 }
 _TOO_DEEP = "The body is nested too deeply."
 

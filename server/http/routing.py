@@ -35,12 +35,13 @@ from server.http.idempotency import read_once
 from server.http.limits import Limiter, Tier
 from server.http.parsing import JSON_TYPES, PATCH_TYPES, parse_body, parse_query, read_body, refuse_credentials
 from server.http.principals import Door, Principal, principal_id, require_scope
+from server.http.problem_document import note_refusal
 from server.http.replies import JSON, Reply, etag, expected_version, hash_of, held, nothing, one, salt_of
 from server.http.tokens import Claims, bearer_token
-from server.http.wsgi import Answer, Download
+from server.http.wsgi import TEXT, Answer, Download
 from server.settings import Settings
 
-Handler = TypeVar("Handler", bound=Callable[..., Reply])
+Handler = TypeVar("Handler", bound=Callable[..., Reply | Answer])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Operation:
 
     method: str
     path: str
-    handler: Callable[..., Reply]
+    handler: Callable[..., Any]  # a Reply; an Answer where it `says`
     tag: str
     status: int
     body: type[BaseModel] | None
@@ -103,6 +104,7 @@ class Operation:
     users_only: bool = False
     is_elsewhere: bool = False  # served by the stream process; here is a redirect to it
     example: Any = None  # an answer in the OpenAPI document, where no model has one
+    says: Mapping[int, str] = field(default_factory=dict)  # a protocol of others: its words in plain text, by status
 
     @property
     def key_scope(self) -> Scope | None:
@@ -114,7 +116,8 @@ class Operation:
     @property
     def name(self) -> str:
         """The operation's id, unique in the API: the handler's name."""
-        return self.handler.__name__
+        by_post = "_by_post" if self.says and self.method == "POST" else ""  # one handler is both
+        return self.handler.__name__ + by_post
 
     @property
     def is_public(self) -> bool:
@@ -122,13 +125,13 @@ class Operation:
         return is_public(self.handler)
 
 
-def _tier_of(method: str, handler: Callable[..., Reply]) -> Tier:
+def _tier_of(method: str, handler: Callable[..., Any]) -> Tier:
     if is_public(handler):
         return "public"
     return "ordinary" if method == "GET" else "write"
 
 
-def is_public(handler: Callable[..., Reply]) -> bool:
+def is_public(handler: Callable[..., Any]) -> bool:
     """Tell whether a handler was declared `@public`."""
     return getattr(handler, "__public__", False)
 
@@ -163,12 +166,16 @@ class Feature:
         users_only: bool = False,
         is_elsewhere: bool = False,
         example: Any = None,
+        says: Mapping[int, str] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route: `body` and `query` are what it takes, `answers` or `list_of` what it answers.
 
         `limit` is the tier that it counts under; left out: `public`, `ordinary` or `write`, by what the route is. None:
         it is not limited. `files` are the media types of a file to download, where it answers with one
         (`Reply.download`), each with how such a file begins. `users_only`: an API key, whatever its scopes, is refused.
+        `says` makes it a route of a protocol that is not ours: its handler gets the services and the WSGI environ, and
+        answers with an Answer; refusals too are put in the protocol's words, by their status. What `query` takes is
+        then for the document alone.
         """
 
         def declare(handler: Handler) -> Handler:
@@ -191,6 +198,7 @@ class Feature:
                     users_only,
                     is_elsewhere,
                     example,
+                    says or {},
                 )
             )
             return handler
@@ -200,7 +208,8 @@ class Feature:
 
 def register(app: Flask, operation: Operation, services: Services) -> None:
     """Put one operation on the app."""
-    view = _public_view(operation, services) if operation.is_public else _closed_view(operation, services)
+    make = _foreign_view if operation.says else _public_view if operation.is_public else _closed_view
+    view = make(operation, services)
     app.add_url_rule(operation.path, operation.name, view, methods=[operation.method], provide_automatic_options=False)
 
 
@@ -257,6 +266,26 @@ def _public_view(operation: Operation, services: Services) -> Callable[..., Answ
         services.limits.admit_address(environ, operation.limit)
         _require_acceptable(operation, environ)
         return respond(handler(services, **path, **read_input(environ)), environ, salt)
+
+    return view
+
+
+def _foreign_view(operation: Operation, services: Services) -> Callable[..., Answer]:
+    handler, says = operation.handler, operation.says
+
+    def view(**path: Any) -> Answer:
+        environ = request.environ
+        environ["tocsin.route"] = operation.path
+        try:
+            services.limits.admit_address(environ, operation.limit)
+            answer: Answer = handler(services, environ, **path)
+        except AppError as error:
+            note_refusal(error, environ["tocsin.request_id"])
+            headers = [("Content-Type", TEXT), ("Cache-Control", "no-store"), ("Access-Control-Allow-Origin", "*")]
+            if error.retry_after_seconds is not None:
+                headers.append(("Retry-After", str(error.retry_after_seconds)))
+            return Answer(says.get(error.status, error.title).encode(), error.status, headers)
+        return answer
 
     return view
 

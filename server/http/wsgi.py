@@ -6,7 +6,7 @@ Each piece is a seam that Flask documents for replacing; together they take 40 Â
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from os import SEEK_END
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
@@ -15,6 +15,7 @@ from werkzeug.routing import MapAdapter
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+TEXT: Final = "text/plain; charset=utf-8"
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _BLOCK_BYTES = 64 * 1024
 _WITHOUT_LENGTH = frozenset({204, 304})  # RFC 9110, 8.6

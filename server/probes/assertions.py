@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import re2
 
@@ -25,9 +25,10 @@ MAX_ASSERTIONS = 20
 MAX_LENGTH = 1000
 # An automaton that outgrows its memory becomes a slow one, of a cost that grows with the program.
 MAX_PATTERN_BYTES = 8 << 20
-MAX_PATTERN_PROGRAM = 500
-
-Scalar = str | int | float | bool | None
+# Within this, RE2 refuses a program that is much too large in a few milliseconds, and not after half a second.
+TRIAL_PATTERN_BYTES = 150_000
+MAX_PATTERN_CLASSES = 10  # each `\pL` is read into 600 ranges
+MAX_PATTERN_PROGRAM = 1500
 
 
 class Subject(StrEnum):
@@ -132,11 +133,6 @@ def parse(text: str, kind: str | None = None) -> Assertion:
     return _Reader(text).read(subjects_of(kind) if kind is not None else frozenset(Subject))
 
 
-class _Found(NamedTuple):
-    value: Any
-    column: int
-
-
 class _Reader:
     """Reads one text from left to right; `at` is the next character."""
 
@@ -213,6 +209,8 @@ class _Reader:
             raise self._fail(f"{words} ({error.msg})", error.pos) from None
         except (RecursionError, ValueError) as error:
             raise self._fail(f"expected a JSON value ({str(error)[:80]})") from None
+        if any("\ud800" <= letter <= "\udfff" for letter in _read_escapes(value)):
+            raise self._fail("expected whole surrogate pairs", self._at - 1)
         self._expect_end()
         return value
 
@@ -236,14 +234,22 @@ class _Reader:
     def _compile(self, value: Any, column: int) -> Any:
         if not isinstance(value, str):
             raise self._fail("expected a regular expression in double quotes", column)
+        if value.lower().count("\\p") > MAX_PATTERN_CLASSES:
+            raise self._fail(f"expected at most {MAX_PATTERN_CLASSES} Unicode classes", column)
         try:
+            re2.compile(value, _TRIAL_OPTIONS)
             pattern = re2.compile(value, _PATTERN_OPTIONS)
+            re2.purge()  # it would keep the last 128, each with all the memory it ever took
         except re2.error as error:
             reason = error.args[0].decode("utf-8", "replace") if error.args else "it is malformed"
             raise self._fail(f"expected a regular expression as RE2 knows it ({reason})", column) from None
         if pattern.programsize > MAX_PATTERN_PROGRAM:
             raise self._fail("expected a smaller regular expression; this one repeats too much", column)
         return pattern
+
+
+def _read_escapes(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -253,15 +259,16 @@ def _refuse_constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _make_pattern_options() -> Any:
+def _make_pattern_options(max_bytes: int) -> Any:
     options = re2.Options()
-    options.max_mem = MAX_PATTERN_BYTES
+    options.max_mem = max_bytes
     options.log_errors = False
     options.never_capture = True  # whether it matches is all that is asked
     return options
 
 
-_PATTERN_OPTIONS = _make_pattern_options()
+_TRIAL_OPTIONS = _make_pattern_options(TRIAL_PATTERN_BYTES)
+_PATTERN_OPTIONS = _make_pattern_options(MAX_PATTERN_BYTES)
 
 
 def is_number(value: Any) -> bool:

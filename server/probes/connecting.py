@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from server.egress import Egress
+from server.probes.timing import Watch
 from server.probes.trouble import Trouble, describe_block, describe_error
 
 # RFC 8305: how long one address may keep the next one waiting.
@@ -38,10 +39,9 @@ async def connect(host: str, addresses: Sequence[str], port: int, egress: Egress
 
 async def _wait_for_one(attempts: Sequence[asyncio.Task[socket.socket]], seconds: float | None) -> socket.socket | None:
     """Return the first socket to connect, or None where all have failed, or the time is over."""
-    loop = asyncio.get_running_loop()
-    ends_at = None if seconds is None else loop.time() + seconds
+    watch = Watch()
     while pending := [attempt for attempt in attempts if not attempt.done()]:
-        left = None if ends_at is None else max(0.0, ends_at - loop.time())
+        left = None if seconds is None else max(0.0, seconds - watch.seconds())
         done, _ = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         for attempt in done:
             if attempt.exception() is None:

@@ -143,6 +143,8 @@ def _explain(errors: Sequence[Any]) -> Trouble:
     *_, error, response = errors[-1]
     if response is not None:
         return Trouble(ErrorKind.DNS, f"the resolver answered {dns.rcode.to_text(response.rcode())}")
+    if isinstance(error, EOFError):
+        return Trouble(ErrorKind.PROTOCOL, "the resolver closed the connection without an answer")
     if isinstance(error, OSError) and error.strerror:
         return Trouble(ErrorKind.CONNECT, f"the resolver could not be asked: {error.strerror.lower()}")
     return Trouble(ErrorKind.DNS, f"the resolver's answer could not be read: {type(error).__name__}")

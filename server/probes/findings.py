@@ -17,6 +17,10 @@ from server.probes.jsonpath import MISSING, find
 from server.probes.trouble import Trouble
 
 MAX_OBSERVED = 200
+# A reader of JSON holds up everybody else in the process: 1 MB of `[[],[],[],…` would take a quarter of a second.
+MAX_JSON_VALUES = 100_000
+# Characters, times the instructions of the pattern that reads them: about 3 s at worst.
+MAX_MATCH_COST = 300_000_000
 _SHOWN_ASSERTION = 120  # of the 300 characters of a detail, so that what was observed is in them too
 
 _NUMBER = re.compile(r"\s*[-+]?\d{1,18}(\.\d{1,18})?\s*", re.ASCII)
@@ -53,7 +57,7 @@ def weigh(
     for assertion in assertions:
         if given_up():
             break
-        observed = texts.observe(assertion)
+        observed = _bound(assertion, texts.observe(assertion))
         findings.append(Finding(assertion.text, _show(assertion, observed), holds(assertion, observed)))
     return tuple(findings)
 
@@ -82,6 +86,13 @@ def count_days(expires_at: datetime | None, now: datetime) -> int | None:
     return None if expires_at is None else math.floor((expires_at - now).total_seconds() / 86_400)
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What was there, and was not looked at, and why: nothing is true of it."""
+
+    reason: str
+
+
 class _Texts:
     """Reads bodies only where an assertion does, and once."""
 
@@ -99,7 +110,7 @@ class _Texts:
         """Return what an assertion looks at, or MISSING."""
         subject, evidence = assertion.subject, self._evidence
         if subject is Subject.JSON:
-            return find(self._document, assertion.path)
+            return self._document if isinstance(self._document, Unread) else find(self._document, assertion.path)
         if subject is Subject.BODY:
             return self._body
         if subject is Subject.HEADER:
@@ -126,7 +137,18 @@ def decode(body: bytes, content_type: str) -> str:
     return body.decode(charset, "replace").removeprefix("\ufeff")
 
 
+def _bound(assertion: Assertion, observed: Any) -> Any:
+    """Return what was observed, or that it is too long for the pattern that would read it."""
+    if assertion.pattern is None or not isinstance(observed, str):
+        return observed
+    if len(observed) * assertion.pattern.programsize <= MAX_MATCH_COST:
+        return observed
+    return Unread(f"{len(observed):,} characters, too many for this regular expression")
+
+
 def _read_json(text: str) -> Any:
+    if sum(map(text.count, ",[{")) > MAX_JSON_VALUES:
+        return Unread(f"a body of more than {MAX_JSON_VALUES:,} values")
     try:
         return orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
@@ -139,6 +161,8 @@ def holds(assertion: Assertion, observed: Any) -> bool:
     A value of another type than the operator's is simply not what was asserted.
     """
     operator, value = assertion.operator, assertion.value
+    if isinstance(observed, Unread):
+        return False
     if operator in (Operator.EXISTS, Operator.NOT_EXISTS):
         return (observed is not MISSING) is (operator is Operator.EXISTS)
     if observed is MISSING:
@@ -219,7 +243,9 @@ def _show(assertion: Assertion, observed: Any) -> str | None:
     """Return what was observed as text: texts as they are, of JSON its own spelling, so that "5" is not 5."""
     if observed is MISSING:
         return None
-    if assertion.subject is Subject.ANSWERS:
+    if isinstance(observed, Unread):
+        text = observed.reason
+    elif assertion.subject is Subject.ANSWERS:
         text = ", ".join(observed)
     elif isinstance(observed, str) and assertion.subject is not Subject.JSON:
         text = observed

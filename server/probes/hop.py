@@ -22,7 +22,6 @@ MAX_BODY_BYTES = 1_000_000
 # libcurl bounds headers too (300 kB, 5,000 lines, 100 kB a line); this one is ours, and reported the same way.
 MAX_HEADER_BYTES = 128_000
 
-_PLAIN_GET = Request()
 _METHODS_WITH_BODIES = frozenset({"POST", "PUT", "PATCH"})  # a length of 0 is said too
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -93,7 +92,9 @@ class Hop:
         self._configure(place.url, ca_path, timeout_seconds)
         if request.connects_only:
             self.curl.setopt(pycurl.CONNECT_ONLY, 1)
-        elif request != _PLAIN_GET:
+            # Whatever is served there, it need not be http: a strict server hangs up on what it does not speak.
+            self.curl.setopt(pycurl.SSL_ENABLE_ALPN, 0)
+        elif request.is_more_than_a_get:
             self._ask(request)
         if not place.is_address:
             self._teach_addresses(place, lookup)
@@ -146,7 +147,8 @@ class Hop:
         names = {name.lower() for name, _ in request.headers}
         # libcurl takes `Name:` for "do not send it", and `Name;` for an empty value.
         lines = [
-            f"{name}: {value}" if value else f"{name};" for name, value in (*request.headers, *request.credentials)
+            f"{name}: {value}" if value.strip() else f"{name};"
+            for name, value in (*request.headers, *request.credentials)
         ]
         if request.method == "HEAD":
             self.curl.setopt(pycurl.NOBODY, 1)

@@ -12,7 +12,6 @@ import pycurl
 
 from server.features.checks.rules import ErrorKind, Observation, Timings
 from server.features.monitors.rules import status_ranges
-from server.probes import request as requests
 from server.probes.assertions import Subject
 from server.probes.check import Check
 from server.probes.equipment import Equipment
@@ -22,6 +21,7 @@ from server.probes.hop import Hop, Stop
 from server.probes.http_options import HttpOptions
 from server.probes.names import Lookup
 from server.probes.places import Place, locate
+from server.probes.request import make_request, redirect
 from server.probes.timing import to_ms
 from server.probes.trouble import Trouble, fail, find_lookup_trouble
 
@@ -30,12 +30,12 @@ async def probe_http(equipment: Equipment, check: Check, place: Place, seen: Obs
     """Look up, ask and follow redirects, until there is something to judge or the time is over."""
     options = check.options
     assert isinstance(options, HttpOptions)
-    request = requests.make_request(
+    request = make_request(
         options, keeps_headers=check.reads(Subject.HEADER), keeps_body=check.reads(Subject.BODY, Subject.JSON)
     )
     spent_seconds = 0.0
     for _ in range(options.max_redirects + 1):
-        lookup = await equipment.look_up(place.host, check.timeout_seconds - spent_seconds)
+        lookup = await equipment.look_up(place.host, check.timeout_seconds - spent_seconds, place.is_address)
         if trouble := find_lookup_trouble(place.host, lookup):
             return fail(_add_lookup(seen, lookup, spent_seconds), trouble)
         left_seconds = check.timeout_seconds - spent_seconds - lookup.seconds
@@ -58,7 +58,7 @@ async def probe_http(equipment: Equipment, check: Check, place: Place, seen: Obs
                 place = locate(target)
             except ValueError as error:
                 return fail(seen, Trouble(ErrorKind.REDIRECTS, f"redirects to {target[:120]}: {error}"))
-            request = requests.redirect(request, hop.status_code, origin, place)
+            request = redirect(request, hop.status_code, origin, place)
     return fail(seen, Trouble(ErrorKind.REDIRECTS, f"more than {options.max_redirects} redirects"))
 
 

@@ -1,6 +1,7 @@
 """The icmp check: echo requests, how many were answered, and how fast."""
 
 import asyncio
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address
@@ -10,6 +11,7 @@ from icmplib import AsyncSocket, ICMPLibError, ICMPRequest, ICMPv4Socket, ICMPv6
 from icmplib.utils import unique_identifier
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.egress import read_literal
 from server.features.checks.rules import ErrorKind, Observation, Timings
 from server.fields import WHOLE
 from server.probes.check import Check
@@ -41,7 +43,7 @@ async def probe_icmp(equipment: Equipment, check: Check, host: str, seen: Observ
     """
     assert isinstance(check.options, IcmpOptions)
     watch, packets = Watch(), check.options.packets
-    lookup = await equipment.look_up(host, check.timeout_seconds)
+    lookup = await equipment.look_up(host, check.timeout_seconds, read_literal(host) is not None)
     seen = replace(seen, timings=Timings(dns_ms=lookup.ms, total_ms=watch.ms()))
     if trouble := find_lookup_trouble(host, lookup):
         return fail(seen, trouble)
@@ -96,4 +98,5 @@ async def _ping_once(
     except TimeoutError:
         return None
     except ICMPLibError as error:
-        return str(error).lower()
+        cause = error.__context__
+        return os.strerror(cause.errno).lower() if isinstance(cause, OSError) and cause.errno else str(error).lower()

@@ -30,14 +30,14 @@ class PathError(ValueError):
 def read_path(text: str, start: int) -> tuple[Path, int]:
     """Read the path that begins at `start`; return it and where it ended. Raises PathError."""
     if text[start : start + 1] != "$":
-        raise PathError(start, "a JSON path begins with $, as in $.queue.depth")
+        raise PathError(start, "a JSON path, which begins with $, as in $.queue.depth")
     steps: list[str | int] = []
     position = start + 1
     while position < len(text) and text[position] in ".[":
         step, position = _read_step(text, position)
         steps.append(step)
         if len(steps) > MAX_SEGMENTS:
-            raise PathError(position, f"a path has at most {MAX_SEGMENTS} segments")
+            raise PathError(position, f"at most {MAX_SEGMENTS} segments")
     return tuple(steps), position
 
 
@@ -59,7 +59,9 @@ def _read_step(text: str, position: int) -> tuple[str | int, int]:
     if text[position] == ".":
         name = _NAME.match(text, position + 1)
         if name is None:
-            raise PathError(position + 1, 'a name, as in $.queue; write other names as $["queue-depth"], not * or ..')
+            raise PathError(
+                position + 1, 'a name, as in $.queue; write other names as $["queue-depth"]; a path points at one value'
+            )
         return name.group(), name.end()
     position = _skip_blanks(text, position + 1)
     step: str | int
@@ -94,7 +96,7 @@ def _read_quoted(text: str, start: int) -> tuple[str, int]:
             continue
         letters.append(letter)
         position += 1
-    raise PathError(start, f"the name that begins here does not end: a {quote} is missing")
+    raise PathError(start, f"the closing quote {quote} of this name")
 
 
 def _read_escape(text: str, position: int) -> tuple[str, int]:
@@ -108,7 +110,7 @@ def _read_escape(text: str, position: int) -> tuple[str, int]:
         low, end = _read_hex(text, after + 1)
         if 0xDC00 <= low <= 0xDFFF:
             return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), end
-    raise PathError(position, "half of a surrogate pair")
+    raise PathError(position, "a whole surrogate pair")
 
 
 def _read_hex(text: str, position: int) -> tuple[int, int]:

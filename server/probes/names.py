@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from typing import NamedTuple
 
 from server.egress import Resolve
-from server.probes.timing import to_ms
+from server.probes.timing import Watch, to_ms
 
 MOST_AT_ONCE = 256
 
@@ -69,13 +68,13 @@ class Names:
         return result
 
     def _ask(self, host: str) -> Lookup | Exception:
-        began = time.perf_counter()
+        watch = Watch()
         try:
             found = self._resolve(host.encode("ascii"), None, type=socket.SOCK_STREAM)
         except socket.gaierror:
-            return Lookup((), time.perf_counter() - began)
+            return Lookup((), watch.seconds())
         except Exception as error:
             return error
         # libcurl takes no zones (`fe80::1%2`); they are link-local, and not for a public name to hold.
         addresses = dict.fromkeys(address[0] for *_, address in found if not (len(address) == 4 and address[3]))
-        return Lookup(tuple(addresses), time.perf_counter() - began)
+        return Lookup(tuple(addresses), watch.seconds())

@@ -63,6 +63,11 @@ class HostPort(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_address(self) -> bool:
+        """Tell whether nothing is to be looked up."""
+        return read_literal(self.host) is not None
+
 
 def read_host_port(text: str) -> HostPort:
     """Read `host:port`; IPv6 stands in brackets. Raises ValueError with what is right."""
@@ -78,10 +83,7 @@ def read_host_port(text: str) -> HostPort:
 def read_host(text: str) -> str:
     """Read a host name or an IP address. Raises ValueError with what is right."""
     if ":" in text:
-        try:
-            return str(ip_address(text.removeprefix("[").removesuffix("]")))
-        except ValueError:
-            raise ValueError(_HOST_EXAMPLE) from None
+        return _read_address(text.removeprefix("[").removesuffix("]"), _HOST_EXAMPLE)
     # `127.1` and `0x7f.1` are addresses to a resolver: they are spelled out, so that nobody is deceived.
     literal = read_literal(text) if text.strip() == text else None
     return str(literal) if literal is not None else _read_name(text, _HOST_EXAMPLE)
@@ -90,10 +92,7 @@ def read_host(text: str) -> str:
 def read_name(text: str) -> str:
     """Read a name to look up in the DNS, or an address to ask for its name. Raises ValueError with what is right."""
     if ":" in text:
-        try:
-            return str(ip_address(text))
-        except ValueError:
-            raise ValueError(_NAME_EXAMPLE) from None
+        return _read_address(text, _NAME_EXAMPLE)
     return _read_name(text, _NAME_EXAMPLE)
 
 
@@ -105,11 +104,7 @@ def read_resolver(text: str) -> HostPort:
         port = after.removeprefix(":") if after else port
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    try:
-        address = ip_address(host)
-    except ValueError:
-        raise ValueError(_RESOLVER_EXAMPLE) from None
-    return HostPort(str(address), _read_port(port))
+    return HostPort(_read_address(host, _RESOLVER_EXAMPLE), _read_port(port))
 
 
 def _read_name(text: str, example: str) -> str:
@@ -123,6 +118,17 @@ def _read_name(text: str, example: str) -> str:
     if not _HOST.fullmatch(name) or len(name) > _LONGEST_NAME or max(map(len, labels)) > _LONGEST_LABEL:
         raise ValueError(example)
     return name
+
+
+def _read_address(text: str, example: str) -> str:
+    """Read an IP address, without a zone: that names an interface of this very machine."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(example) from None
+    if "%" in text:
+        raise ValueError(example)
+    return str(address)
 
 
 def _read_port(text: str) -> int:

@@ -1,6 +1,5 @@
 """Runs checks, whichever kind they are of."""
 
-import asyncio
 import logging
 import socket
 from datetime import datetime
@@ -8,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import certifi
+import uvloop
 
 from server.egress import Egress, Resolve
 from server.features.checks.rules import ErrorKind, Observation
@@ -74,4 +74,4 @@ def check_once(
         async with Prober(egress, ca_path=ca_path, resolve=resolve) as prober:
             return await prober.check(check, started_at)
 
-    return asyncio.run(run())
+    return uvloop.run(run())  # the worker's kind of loop: what a preview says is what will be

@@ -26,6 +26,11 @@ class Request:
     keeps_body: bool = False
     connects_only: bool = False  # no request at all: the connection and its handshake are what is looked at
 
+    @property
+    def is_more_than_a_get(self) -> bool:
+        """Tell whether there is anything to say beside the URL."""
+        return self.method != "GET" or self.body is not None or bool(self.headers) or bool(self.credentials)
+
 
 def make_request(options: HttpOptions, *, keeps_headers: bool, keeps_body: bool) -> Request:
     """Return the first request of a check."""

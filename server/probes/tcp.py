@@ -37,7 +37,7 @@ class TcpOptions(BaseModel):
 async def probe_tcp(equipment: Equipment, check: Check, place: HostPort, seen: Observation) -> Observation:
     """Connect, send, and read until the assertions hold, the peer is done, it is enough, or the time is over."""
     watch = Watch()
-    lookup = await equipment.look_up(place.host, check.timeout_seconds)
+    lookup = await equipment.look_up(place.host, check.timeout_seconds, place.is_address)
     seen = replace(seen, timings=Timings(dns_ms=lookup.ms, total_ms=watch.ms()))
     if trouble := find_lookup_trouble(place.host, lookup):
         return fail(seen, trouble)
@@ -99,20 +99,25 @@ class _Talk:
 
     async def _listen(self) -> None:
         looked_at = 0
-        while len(self._received) < MAX_RECEIVED_BYTES:
-            pauses = looked_at < len(self._received)
-            try:
-                async with asyncio.timeout(_PAUSE_SECONDS if pauses else None):
-                    chunk = await self._receive()
-            except TimeoutError:
-                chunk = None
-            if chunk == b"":
-                return
-            self._received += chunk or b""
-            if chunk is None or len(self._received) >= 2 * looked_at:
-                if await self._is_enough():
-                    return
-                looked_at = len(self._received)
+        receiving: asyncio.Task[bytes] | None = None
+        try:
+            while len(self._received) < MAX_RECEIVED_BYTES:
+                # A read is not cut off at a pause: what it has just taken from the socket would be lost.
+                receiving = receiving or asyncio.create_task(self._receive())
+                pause = _PAUSE_SECONDS if looked_at < len(self._received) else None
+                if (await asyncio.wait({receiving}, timeout=pause))[0]:
+                    chunk, receiving = receiving.result(), None
+                    if not chunk:
+                        return
+                    self._received += chunk
+                if receiving is not None or len(self._received) >= 2 * looked_at:
+                    if await self._is_enough():
+                        return
+                    looked_at = len(self._received)
+        finally:
+            if receiving is not None:
+                receiving.cancel()
+                await asyncio.wait({receiving})
 
     async def _receive(self) -> bytes:
         left = MAX_RECEIVED_BYTES - len(self._received)

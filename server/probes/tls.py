@@ -17,7 +17,7 @@ from server.probes.http import add_hop, transfer
 from server.probes.places import HostPort, Place, read_host
 from server.probes.request import Request
 from server.probes.timing import to_ms
-from server.probes.trouble import fail, find_lookup_trouble
+from server.probes.trouble import describe_block, fail, find_lookup_trouble
 
 
 def _check_server_name(name: str) -> str:
@@ -47,13 +47,15 @@ class TlsOptions(BaseModel):
 async def probe_tls(equipment: Equipment, check: Check, target: HostPort, seen: Observation) -> Observation:
     """Shake hands as https does, by the same libcurl, and say nothing further."""
     assert isinstance(check.options, TlsOptions)
-    lookup = await equipment.look_up(target.host, check.timeout_seconds)
+    lookup = await equipment.look_up(target.host, check.timeout_seconds, target.is_address)
     if trouble := find_lookup_trouble(target.host, lookup):
         return fail(_timed(seen, lookup.ms, lookup.seconds), trouble)
+    # The guard at the socket would refuse them as well, but in the name of `server_name`.
+    if not any(map(equipment.egress.permits, lookup.addresses)):
+        return fail(_timed(seen, lookup.ms, lookup.seconds), describe_block(target.host, lookup.addresses))
+    name = target.host if check.options.server_name is None else read_host(check.options.server_name)
     with Hop(
-        _locate(
-            target.host if check.options.server_name is None else read_host(check.options.server_name), target.port
-        ),
+        _locate(name, target.port),
         lookup,
         Request(connects_only=True),
         egress=equipment.egress,

@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +20,12 @@ from server.errors import AppError
 from server.logs import configure_logs
 from server.probes.prober import Prober
 from server.settings import Settings, SettingsError, load_settings
+from server.worker.beating import Beating
 from server.worker.checking import Checking, wait_for
 from server.worker.clock import DatabaseClock
 from server.worker.delivering import MAX_SENDS, Delivering
 from server.worker.delivery.webhook import WebhookSender
+from server.worker.heartbeats import HeartbeatStore
 from server.worker.references import References
 from server.worker.releasing import Releasing
 from server.worker.store import WorkerStore
@@ -51,19 +53,25 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     with UpstreamSession(max_in_flight=MAX_SENDS + STORE_THREADS) as session:
         privileged = Privileged(session, settings.supabase_url, settings.supabase_secret_key)
         store = WorkerStore(privileged, settings.worker_region)
+        heartbeats = HeartbeatStore(privileged)
         async with Prober(egress) as prober:
             references = References(settings.worker_references, time.monotonic)
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
-            delivering = Delivering(store, WebhookSender(egress), _utc_now, random.random, in_thread)
+            delivering = Delivering(store, WebhookSender(egress), random.random, in_thread)
+            beating = Beating(heartbeats, in_thread)
             releasing = Releasing(store, in_thread)
-            await _work(checking, delivering, releasing, _maintain(store, in_thread, stopping), stopping)
+            others = [
+                beating.claim_and_judge(stopping),
+                delivering.claim_and_send(stopping),
+                releasing.release(stopping),
+                _maintain(store, heartbeats, in_thread, stopping),
+            ]
+            await _work(checking, others, stopping)
     threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def _work(
-    checking: Checking, delivering: Delivering, releasing: Releasing, maintenance: Any, stopping: asyncio.Event
-) -> None:
+async def _work(checking: Checking, others: Sequence[Coroutine[Any, Any, None]], stopping: asyncio.Event) -> None:
     stopped_probing = asyncio.Event()
 
     async def probe() -> None:
@@ -81,9 +89,8 @@ async def _work(
         async with asyncio.TaskGroup() as group:
             group.create_task(probe())
             group.create_task(checking.record_results(stopped_probing))
-            group.create_task(delivering.claim_and_send(stopping))
-            group.create_task(releasing.release(stopping))
-            group.create_task(maintenance)
+            for other in others:
+                group.create_task(other)
 
     work = asyncio.create_task(everything())
     bound = asyncio.create_task(bound_the_end(work))
@@ -95,7 +102,9 @@ async def _work(
         bound.cancel()
 
 
-async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping: asyncio.Event) -> None:
+async def _maintain(
+    store: WorkerStore, heartbeats: HeartbeatStore, in_thread: Callable[..., Any], stopping: asyncio.Event
+) -> None:
     while not stopping.is_set():
         try:
             await in_thread(store.maintain, PARTITION_DAYS_AHEAD)
@@ -104,18 +113,20 @@ async def _maintain(store: WorkerStore, in_thread: Callable[..., Any], stopping:
         except AppError as error:
             log.warning("cannot maintain check results", extra={"reason": error.reason})
         try:
+            while not await in_thread(heartbeats.maintain, PARTITION_DAYS_AHEAD, RETENTION_CHUNK_ROWS):
+                if stopping.is_set():
+                    break
+        except AppError as error:
+            log.warning("cannot maintain pings", extra={"reason": error.reason})
+        try:
             await in_thread(store.prune_events, EVENT_RETENTION_DAYS)
         except AppError as error:
             log.warning("cannot prune events", extra={"reason": error.reason})
         try:
-            await in_thread(store.extend_windows, _utc_now())
+            await in_thread(store.extend_windows, datetime.now(UTC))
         except AppError as error:
             log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _main(settings: Settings) -> None:

@@ -143,7 +143,7 @@ class Seen:
 
 
 class ClaimedDelivery(BaseModel, frozen=True):
-    """A message that is due, leased to this worker. `attempts` counts this one."""
+    """A message that is due, leased to this worker at the database's `claimed_at`. `attempts` counts this one."""
 
     id: UUID
     lease_token: UUID
@@ -152,3 +152,4 @@ class ClaimedDelivery(BaseModel, frozen=True):
     secret: str = Field(repr=False)
     payload: dict[str, Any]
     attempts: int
+    claimed_at: AwareDatetime

@@ -41,13 +41,11 @@ class Delivering:
         self,
         store: WorkerStore,
         sender: Sender,
-        now: Callable[[], datetime],
         jitter: Callable[[], float],
         in_thread: InThread,
     ) -> None:
         self._store = store
         self._sender = sender
-        self._now = now
         self._jitter = jitter
         self._in_thread = in_thread
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -81,7 +79,8 @@ class Delivering:
                 secret=delivery.secret,
                 delivery_id=str(delivery.id),
                 body=orjson.dumps(delivery.payload),
-                now=self._now(),
+                # Never by this machine's own clock: where that is wrong, receivers refuse what it signs.
+                now=delivery.claimed_at,
             )
         )
         settlement = settle(delivery, outcome, self._jitter())

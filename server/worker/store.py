@@ -109,12 +109,12 @@ class WorkerStore:
 
     def claim_checks(self, max_checks: int, lease_seconds: int) -> Claims:
         """Lease up to `max_checks` monitors that are due, for their timeout and `lease_seconds` more."""
-        claimed = _read(_ClaimedChecks, self._privileged.claim_due(self._region, max_checks, lease_seconds))
-        return Claims(claimed.now, _readable(ClaimedCheck, claimed.checks))
+        claimed = read_answer(_ClaimedChecks, self._privileged.claim_due(self._region, max_checks, lease_seconds))
+        return Claims(claimed.now, read_claims(ClaimedCheck, claimed.checks))
 
     def record(self, batch: Sequence[Seen]) -> list[Seen]:
         """Judge and write a batch. Returns what is to be judged anew, since another region has spoken meanwhile."""
-        recorded = _read(_Recorded, self._privileged.record([self._item(seen) for seen in batch]))
+        recorded = read_answer(_Recorded, self._privileged.record([self._item(seen) for seen in batch]))
         now_from = {stale.lease_token: stale.judged_from for stale in recorded.stale}
         return [
             replace(seen, claimed=seen.claimed.model_copy(update={"judged_from": now_from[seen.claimed.lease_token]}))
@@ -124,8 +124,8 @@ class WorkerStore:
 
     def claim_deliveries(self, max_deliveries: int, lease_seconds: int) -> list[ClaimedDelivery]:
         """Lease up to `max_deliveries` messages that are due."""
-        claimed = _read(_ClaimedDeliveries, self._privileged.claim_deliveries(max_deliveries, lease_seconds))
-        return _readable(ClaimedDelivery, claimed.deliveries)
+        claimed = read_answer(_ClaimedDeliveries, self._privileged.claim_deliveries(max_deliveries, lease_seconds))
+        return read_claims(ClaimedDelivery, [{**row, "claimed_at": claimed.now} for row in claimed.deliveries])
 
     def settle(self, settlements: list[Settlement]) -> None:
         """Say how attempts ended."""
@@ -140,7 +140,7 @@ class WorkerStore:
             }
             for each in settlements
         ]
-        _read(_Settled, self._privileged.settle_deliveries(items))
+        read_answer(_Settled, self._privileged.settle_deliveries(items))
 
     def maintain(self, days_ahead: int) -> None:
         """Make the partitions of the days to come, drop those that no plan keeps any longer, forget old answers."""
@@ -150,21 +150,23 @@ class WorkerStore:
 
     def apply_retention(self, max_rows: int) -> bool:
         """Delete some of the results that have passed their own plan's retention; return whether that was all."""
-        return _read(_Applied, self._privileged.apply_retention(max_rows)).done
+        return read_answer(_Applied, self._privileged.apply_retention(max_rows)).done
 
     def prune_events(self, keep_days: int) -> None:
         """Drop the events past their retention, so many at a time that no statement takes long."""
-        while _read(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
+        while read_answer(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
             pass
 
     def release_alerts(self) -> int:
         """Tell of the incidents that nothing holds any longer; return how many they were."""
-        return _read(_Released, self._privileged.release_alerts()).released
+        return read_answer(_Released, self._privileged.release_alerts()).released
 
     def extend_windows(self, now: datetime) -> None:
         """Write out recurring maintenance windows further, whose occurrences do not reach far enough ahead any more."""
         while True:
-            found = _read(_WindowsToExtend, self._privileged.windows_to_extend(DAYS_WRITTEN, WINDOWS_AT_ONCE)).root
+            found = read_answer(
+                _WindowsToExtend, self._privileged.windows_to_extend(DAYS_WRITTEN, WINDOWS_AT_ONCE)
+            ).root
             for window in found:
                 self._extend(window, now)
             if len(found) < WINDOWS_AT_ONCE:
@@ -176,7 +178,7 @@ class WorkerStore:
         except InvalidSchedule as wrong:  # the time zone is none any more, or its clock has made the window too long
             log.error("a maintenance window cannot go on", extra={"window_id": str(window.id), "reason": wrong.detail})  # noqa: TRY400
             written = Written([], None)
-        self._privileged.extend_window(str(window.id), window.version, written.documents(), _text(written.until))
+        self._privileged.extend_window(str(window.id), window.version, written.documents(), spell(written.until))
 
     def _item(self, seen: Seen) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again."""
@@ -195,17 +197,17 @@ class WorkerStore:
             "region_state": region.state,
             "failures": region.failures,
             "successes": region.successes,
-            "streak_since": _text(region.streak_since),
+            "streak_since": spell(region.streak_since),
             "last_interval_seconds": region.last_interval_seconds,
-            "next_due_at": _text(due_at),
+            "next_due_at": spell(due_at),
             "state": whole.standing.state,
-            "state_since": _text(whole.state_since),
+            "state_since": spell(whole.state_since),
             "flapping": whole.flapping,
             "transitions": [
-                {"state": line.state, "at": _text(line.at), "cause": line.cause} for line in whole.transitions
+                {"state": line.state, "at": spell(line.at), "cause": line.cause} for line in whole.transitions
             ],
             "incident": self._incident(seen, decision),
-            "recovered_at": _text(whole.closes_incident_at),
+            "recovered_at": spell(whole.closes_incident_at),
             "judged_from": claimed.judged_from,
         }
 
@@ -221,21 +223,21 @@ class WorkerStore:
             "last_check": _result(observation),
         }
         if decision.whole.flapping:
-            evidence["flapping"] = [_text(at) for at in decision.whole.standing.recent_downs]
+            evidence["flapping"] = [spell(at) for at in decision.whole.standing.recent_downs]
         if decision.peers:
             evidence["regions"] = {
                 self._region: decision.region.state,
                 **{peer.region: peer.state for peer in decision.peers},
             }
         return {
-            "started_at": _text(decision.whole.opens_incident_since),
+            "started_at": spell(decision.whole.opens_incident_since),
             "cause": observation.error_kind or "regions",
             "summary": observation.error_detail or "most regions say that it is down",
             "evidence": evidence,
         }
 
 
-def _read(model: type[Row], answer: bytes) -> Row:
+def read_answer(model: type[Row], answer: bytes) -> Row:
     """Read an answer of ours. A 200 that is none (a proxy's page, a body cut off) is no answer: raises Unavailable."""
     try:
         return model.model_validate_json(answer)
@@ -243,7 +245,7 @@ def _read(model: type[Row], answer: bytes) -> Row:
         raise Unavailable(reason="upstream_answered_no_json") from None
 
 
-def _readable(model: type[Row], rows: list[dict[str, Any]]) -> list[Row]:
+def read_claims(model: type[Row], rows: list[dict[str, Any]]) -> list[Row]:
     """Read what was claimed. A row that makes no sense costs nobody but itself: it is left to its lease."""
     read = []
     for row in rows:
@@ -258,7 +260,7 @@ def _readable(model: type[Row], rows: list[dict[str, Any]]) -> list[Row]:
 def _result(seen: Observation) -> dict[str, Any]:
     timings = seen.timings
     return {
-        "started_at": _text(seen.started_at),
+        "started_at": spell(seen.started_at),
         "outcome": seen.outcome,
         "status_code": seen.status_code,
         "error_kind": seen.error_kind,
@@ -269,11 +271,11 @@ def _result(seen: Observation) -> dict[str, Any]:
         "first_byte_ms": timings.first_byte_ms,
         "total_ms": timings.total_ms,
         "remote_ip": seen.remote_ip,
-        "tls_expires_at": _text(seen.tls_expires_at),
+        "tls_expires_at": spell(seen.tls_expires_at),
         "findings": [asdict(finding) for finding in seen.findings] or None,
     }
 
 
-def _text(moment: datetime | None) -> str | None:
+def spell(moment: datetime | None) -> str | None:
     """Spell a time as it is to be read in evidence and webhooks: RFC 3339, UTC, `Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -42,7 +42,7 @@ def open_server(given_url: str | None) -> Iterator[str]:
     if given_url:
         yield given_url
         return
-    with _throwaway_server() as url:
+    with throwaway_server() as url:
         yield url
 
 
@@ -60,7 +60,8 @@ def open_database(server_url: str) -> Iterator[str]:
 
 
 @contextmanager
-def _throwaway_server() -> Iterator[str]:
+def throwaway_server(variables: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Yield a superuser's URL of a server of our own, which starts with these environment variables besides its own."""
     install_modules()
     package = postgres_package()
     if package is None:
@@ -71,9 +72,11 @@ def _throwaway_server() -> Iterator[str]:
         programs = _programs(package, root, account)
         _init(programs, root, account)
         port = free_port()
+        given = [f"{name}={value}" for name, value in (variables or {}).items()]
         options = [f"--{name}={value}" for name, value in {**_OPTIONS, "port": str(port)}.items()]
         with Child.start(
-            [programs / "bin" / "postgres", "-D", root / "data", *options],
+            # By `env`, so that whatever is preloaded is the server's alone, and ends in order with it.
+            ["env", *given, programs / "bin" / "postgres", "-D", root / "data", *options],
             env=_environment(),
             cwd=root,
             log_path=root / "postgres.log",

@@ -357,6 +357,55 @@ grant execute on function public.list_checks(
   uuid, boolean, timestamptz, uuid, text, timestamptz, timestamptz, integer
 ) to authenticated, anon;
 
+-- ---------------------------------------------------------------- what stays in order when a clock is set back
+
+-- As before, and: where a line of no length gives way to the state of the line before it, that line goes on.
+create or replace function private.write_interval(
+  of_monitor uuid, of_org uuid, new_state text, at timestamptz, why text
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  open_line public.intervals;
+begin
+  select * into open_line from public.intervals i where i.monitor_id = of_monitor and i.ended_at is null for update;
+  if at > open_line.started_at then
+    update public.intervals set ended_at = at where id = open_line.id;
+  elsif open_line.id is not null then
+    at := open_line.started_at;
+    delete from public.intervals where id = open_line.id;
+    update public.intervals i set ended_at = null
+    where i.monitor_id = of_monitor and i.ended_at = at and i.state = new_state;
+    if found then
+      return;
+    end if;
+  end if;
+  insert into public.intervals (org_id, monitor_id, state, started_at, cause) values (of_org, of_monitor, new_state, at, why);
+end
+$$;
+
+-- One channel hears of one incident in the order of `created_at`, so no message is older than the one before it.
+create function private.keep_deliveries_in_order() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  last_at constant timestamptz := (
+    select max(d.created_at) from public.deliveries d
+    where d.incident_id = new.incident_id and d.channel_id = new.channel_id
+  );
+begin
+  if new.created_at <= last_at then
+    new.created_at := last_at + interval '1 microsecond';
+  end if;
+  return new;
+end
+$$;
+create trigger keep_in_order before insert on public.deliveries
+  for each row when (new.incident_id is not null) execute function private.keep_deliveries_in_order();
+revoke execute on function private.keep_deliveries_in_order() from public, anon, authenticated;
+
 -- ---------------------------------------------------------------- the worker's calls
 
 -- What the other regions think of a monitor: [{region, state, streak_since, last_observed_at, last_interval_seconds}].
@@ -390,8 +439,10 @@ as $$
   ) end
 $$;
 
--- A clock that was set back leaves due times and leases far ahead, and would leave everything unwatched until it is
--- there again: makes all due at once where that has happened. Returns nothing; costs one row read a claim.
+-- A clock that was set back leaves times of an hour that is yet to come. Due times and leases would leave everything
+-- unwatched until it has come; a region that has died meanwhile would be taken for connected, and a time in which nobody
+-- looks for watched. So where that has happened all is due at once, no lease holds, and nothing was seen later than now.
+-- Returns nothing; costs one row read a claim.
 create function private.notice_clock() returns void
 language plpgsql
 set search_path = ''
@@ -403,7 +454,14 @@ begin
   if now() < told - interval '20 seconds' then
     update private.told_time set told_at = now() where told_at = told;
     if found then
-      update private.monitor_schedules set due_at = now(), lease_token = null, lease_until = null where due_at > now();
+      -- In the order in which `record` locks them.
+      perform from private.monitor_schedules s order by s.monitor_id, s.region for update;
+      update private.monitor_schedules s
+      set due_at = case when s.due_at > now() then now() else s.due_at end,
+          lease_token = null,
+          lease_until = null,
+          last_observed_at = case when s.last_observed_at > now() then now() else s.last_observed_at end,
+          streak_since = case when s.streak_since > now() then now() else s.streak_since end;
       update public.deliveries set next_attempt_at = now() where state = 'pending' and next_attempt_at > now();
       update public.deliveries set lease_token = null, lease_until = null where lease_until > now() + interval '10 minutes';
     end if;
@@ -457,9 +515,10 @@ begin
       'flapping', m.flapping,
       'ledger_state', i.state,
       'recent_downs', coalesce((
-        select jsonb_agg(private.rfc3339(d.started_at))
-        from public.intervals d
-        where d.monitor_id = m.id and d.state = 'down' and d.started_at > now() - interval '1 hour'
+        -- Not the ledger's lines: it has a new one where a monitor is still down after a hole.
+        select jsonb_agg(private.rfc3339(n.started_at) order by n.started_at)
+        from public.incidents n
+        where n.monitor_id = m.id and n.opened_at > now() - interval '1 hour'
       ), '[]'::jsonb),
       'region_state', s.state,
       'failures', s.failures,

@@ -348,14 +348,13 @@ grant execute on function public.windows_to_extend(integer, integer),
 -- ---------------------------------------------------------------- what holds an alert
 
 -- `held_by`: why the message that an incident has opened waits, [{kind: "dependency", monitor_id, name} |
--- {kind: "maintenance", window_id, name, until}]; null where it does not. `hold_ended_at`: since when nothing holds it any
--- more, while the monitor is looked at once more. `alerted_at`: when the message was put into the outbox.
+-- {kind: "maintenance", window_id, name, until}]; null where it does not. `alerted_at`: when the message was put into the
+-- outbox. `evidence.held` keeps each change, [{at, by}]: an empty `by` last says since when nothing holds it any more, while
+-- the monitor is looked at once more.
 alter table public.incidents
   add column held_by jsonb,
-  add column hold_ended_at timestamptz,
   add column alerted_at timestamptz,
-  add constraint incidents_held_or_alerted check (held_by is null or (alerted_at is null and resolved_at is null)),
-  add constraint incidents_hold_ended_of_held check (hold_ended_at is null or held_by is not null);
+  add constraint incidents_held_or_alerted check (held_by is null or (alerted_at is null and resolved_at is null));
 -- Until now everybody was told at once. No event: nothing happens to them.
 alter table public.incidents disable trigger user;
 update public.incidents set alerted_at = opened_at;
@@ -414,6 +413,14 @@ as $$
     || jsonb_build_object('at', private.rfc3339(clock_timestamp()), 'by', coalesce(by, '[]'::jsonb)))
 $$;
 
+-- Since when nothing holds a held incident any more; null where something does.
+create function private.hold_ended_at(evidence jsonb) returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select case when evidence #> '{held,-1,by}' = '[]' then (evidence #>> '{held,-1,at}')::timestamptz end
+$$;
+
 -- Whether the message of a new incident waits, and for what.
 create function private.decide_alert() returns trigger
 language plpgsql security definer
@@ -440,7 +447,6 @@ as $$
 begin
   if new.resolved_at is not null and new.held_by is not null then
     new.held_by := null;
-    new.hold_ended_at := null;
   end if;
   return new;
 end
@@ -513,7 +519,7 @@ as $$
   from public.incidents i
   where i.held_by is not null and (
     (select count(*) <= 100 from (select from public.incidents f where f.held_by is not null limit 101) few)
-    or i.hold_ended_at is not null
+    or private.hold_ended_at(i.evidence) is not null
     or hashtext(i.id::text) & 15 = extract(epoch from now())::bigint % 16
     or exists (
       select from jsonb_array_elements(i.held_by) hold
@@ -545,6 +551,7 @@ as $$
 declare
   incident public.incidents;
   holds jsonb;
+  ended_at timestamptz;
   changed integer := 0;
   released integer := 0;
 begin
@@ -554,24 +561,22 @@ begin
   end if;
   for incident in select * from private.held_incidents() loop
     holds := private.holds_of(incident.monitor_id);
+    ended_at := private.hold_ended_at(incident.evidence);
     continue when case
-      when holds is not null then holds = incident.held_by and incident.hold_ended_at is null
-      else incident.hold_ended_at is not null and not private.still_fails(incident.monitor_id, incident.hold_ended_at)
+      when holds is not null then holds = incident.held_by and ended_at is null
+      else ended_at is not null and not private.still_fails(incident.monitor_id, ended_at)
     end;
     perform from public.incidents i where i.id = incident.id and i.held_by is not null for update skip locked;
     continue when not found;
     if holds is not null then
       update public.incidents i
-      set held_by = holds, hold_ended_at = null, evidence = private.note_hold(i.evidence, holds)
+      set held_by = holds, evidence = private.note_hold(i.evidence, holds)
       where i.id = incident.id;
-    elsif incident.hold_ended_at is null then
-      update public.incidents i
-      set hold_ended_at = clock_timestamp(), evidence = private.note_hold(i.evidence, null)
-      where i.id = incident.id;
+    elsif ended_at is null then
+      update public.incidents i set evidence = private.note_hold(i.evidence, null) where i.id = incident.id;
       perform private.still_fails(incident.monitor_id, clock_timestamp());
     else
-      update public.incidents i set held_by = null, hold_ended_at = null, alerted_at = clock_timestamp()
-      where i.id = incident.id;
+      update public.incidents i set held_by = null, alerted_at = clock_timestamp() where i.id = incident.id;
       released := released + 1;
     end if;
     -- What is changed stays locked until the end, and whoever records a check may want it.
@@ -581,7 +586,8 @@ begin
   return jsonb_build_object('released', released);
 end
 $$;
-revoke execute on function private.holds_of(uuid), private.held_incidents(), private.note_hold(jsonb, jsonb), private.decide_alert(),
+revoke execute on function private.holds_of(uuid), private.held_incidents(), private.note_hold(jsonb, jsonb),
+  private.hold_ended_at(jsonb),  private.decide_alert(),
   private.drop_hold_of_resolved(), private.still_fails(uuid, timestamptz), public.release_alerts()
   from public, anon, authenticated;
 grant execute on function public.release_alerts() to service_role;

@@ -33,7 +33,7 @@ CLOCK_READERS = {
     "server/streams/envelope.py",  # measures durations
     "server/streams/sse.py",  # a token runs out some time from now
     "server/streams/websocket.py",  # and so does its successor
-    "server/probes/names.py",  # look-ups have a deadline
+    "server/probes/timing.py",  # measures how long a target takes
     "server/worker/__main__.py",  # hands the clocks to the worker's parts
     "server/worker/delivery/route.py",  # deliveries have a deadline
 }
@@ -139,6 +139,7 @@ def test_only_the_roots_of_the_processes_read_the_secret_key_and_they_hand_it_to
         "server/streams/app.py",
         "server/streams/entrance.py",
         "server/worker/__main__.py",
+        "server/worker/heartbeats.py",
         "server/worker/store.py",
     }
 

@@ -86,6 +86,29 @@ AUDITED = {
 # A full page of the export, and what follows it.
 AUDIT_PAGES = [{"settled_below": "9", "entries": [AUDITED] * PAGE_ROWS}, {"settled_below": "9", "entries": []}]
 
+HEARTBEAT = {
+    **dict.fromkeys(("last_ping_at", "last_success_at", "last_duration_ms", "started_at", "started_rid")),
+    "monitor_id": MONITOR["id"],
+    "options": {"period_seconds": 3600},
+    "paused": False,
+    "state": "new",
+    "state_since": MONITOR["created_at"],
+    "n": 0,
+    "judged_n": 0,
+    "schedule_since": MONITOR["created_at"],
+    "pings": [],
+    "now": MONITOR["created_at"],
+}
+PING = {
+    **dict.fromkeys(("exit_status", "rid", "duration_ms", "remote_ip", "user_agent", "metrics")),
+    "id": MONITOR["id"],
+    "n": 1,
+    "received_at": MONITOR["created_at"],
+    "kind": "success",
+    "method": "GET",
+    "body_bytes": 0,
+}
+
 # (method, path): who may call it, how often it asks Supabase Auth, a body that it takes, and what the database answers,
 # one for each call of it, in turn.
 ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
@@ -143,6 +166,19 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/monitors/preview"): (CLOSED, 0, {"target": "https://example.com/"}, []),
     ("GET", "/v1/monitors/<uuid:monitor_id>/checks"): (CLOSED, 0, None, [[]]),
     ("GET", "/v1/monitors/<uuid:monitor_id>/uptime"): (CLOSED, 0, None, [HISTORY]),
+    ("GET", "/v1/monitors/<uuid:monitor_id>/heartbeat"): (CLOSED, 0, None, [HEARTBEAT]),
+    ("GET", "/v1/monitors/<uuid:monitor_id>/pings"): (CLOSED, 0, None, [[PING]]),
+    ("GET", "/v1/monitors/<uuid:monitor_id>/pings/<uuid:ping_id>/body"): (CLOSED, 0, None, [[{"body": "done"}]]),
+    # Whoever knows a heartbeat's id, or holds a key, may ping: the database's function looks at either.
+    **{
+        (method, path): (PUBLIC, 0, None, [200])
+        for method in ("GET", "POST")
+        for path in (
+            "/ping/<string:ping_id>",
+            "/ping/<string:ping_id>/<string:signal>",
+            "/ping/<string:ping_key>/<string:slug>/<string:signal>",
+        )
+    },
     ("GET", "/v1/overview"): (CLOSED, 0, None, [OVERVIEW]),
     ("GET", "/v1/incidents"): (CLOSED, 0, None, [[INCIDENT]]),
     ("GET", "/v1/incidents/<uuid:incident_id>"): (CLOSED, 0, None, [[{**INCIDENT, "comments": [COMMENT]}]]),
@@ -212,6 +248,8 @@ def test_a_route_calls_the_database_as_often_as_it_is_listed(
     for answer in answers:
         upstream.answer(answer)
     path = path_of(operation).replace("<string:asset>", "start.js")
+    for name, given in {"ping_id": MONITOR["id"], "ping_key": "tocsin_x", "slug": "backup", "signal": "start"}.items():
+        path = path.replace(f"<string:{name}>", str(given))
     headers = {} if operation.is_public else signed_in
     sent = {} if body is None else {"json": body}
     reply = client.open(path, method=operation.method, headers=headers, **sent)
@@ -227,11 +265,13 @@ def test_a_read_costs_one_call_and_a_write_at_most_two():
     assert {calls[route] for route in closed - {PAGE_AFTER_PAGE} if route[0] == "GET"} == {1}
     assert {calls[route] for route in closed if route[0] != "GET"} == {0, 1, 2}
     assert [route for route in closed if not calls[route]] == [("POST", "/v1/monitors/preview")]
-    assert [route for route in calls if route not in closed and calls[route]] == [("GET", "/readyz")]
+    asking = {route for route in calls if route not in closed and calls[route] and not route[1].startswith("/ping/")}
+    assert asking == {("GET", "/readyz")}
 
 
 def test_no_post_takes_a_query_for_an_idempotency_key_knows_of_none():
-    assert [operation.name for operation in OPERATIONS if operation.method == "POST" and operation.query] == []
+    ours = [operation for operation in OPERATIONS if not operation.says]
+    assert [operation.name for operation in ours if operation.method == "POST" and operation.query] == []
 
 
 @pytest.mark.parametrize(("method", "what", "body"), [("DELETE", "", None), ("POST", "/transfer", {"user_id": ORG_ID})])

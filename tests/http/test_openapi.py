@@ -35,10 +35,16 @@ CHECK = {
     "first_byte_ms": 12.25,
     "total_ms": 13.5,
     "remote_ip": "203.0.113.7",
+    "assertions": [{"assertion": "status == 200", "observed": "503", "holds": False}],
 }
 # Where the inventory of routes answers with no rows, so that there is something to describe.
 FULLER: dict[str, list[Any]] = {
-    "list_checks": [[CHECK, {**CHECK, "outcome": "up", "error_kind": None, "tls_expires_at": MONITOR["created_at"]}]],
+    "list_checks": [
+        [
+            CHECK,
+            {**CHECK, "outcome": "up", "error_kind": None, "assertions": None, "tls_expires_at": MONITOR["created_at"]},
+        ]
+    ],
     "read_me": [[{"id": ORG_ID, "name": "Acme", "my_role": "owner"}]],
 }
 OPERATIONS = list(all_operations())
@@ -169,7 +175,7 @@ def test_every_schema_says_what_it_is(document):
         assert schema.get("description"), f"give {name} a docstring"
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", [op for op in OPERATIONS if not op.says], ids=lambda operation: operation.name)
 def test_every_refusal_is_documented_with_its_code(operation: Operation, document):
     responses = resolved(described(operation, document)["responses"], document)
     codes = {
@@ -189,7 +195,7 @@ def test_the_headers_of_requests_stand_where_they_work(document):
         entry = resolved(described(operation, document), document)
         names = {parameter["name"] for parameter in entry["parameters"] if parameter["in"] == "header"}
         assert "X-Request-ID" in names
-        assert ("Idempotency-Key" in names) == (operation.method == "POST")
+        assert ("Idempotency-Key" in names) == (operation.method == "POST" and not operation.says)
         assert ("If-None-Match" in names) == ("304" in entry["responses"])
         assert ("If-Match" in names) >= ("412" in entry["responses"])
 
@@ -202,7 +208,7 @@ def test_what_is_shared_is_written_once(document):
         if int(status) >= 300 and "$ref" not in response and status not in {"307", "503"}
     ]
     assert inline == []
-    assert len(orjson.dumps(document)) < 3_500 * len(OPERATIONS), "a few kilobytes for each route"
+    assert len(orjson.dumps(document)) < 4_000 * len(OPERATIONS), "a few kilobytes for each route"
 
 
 @pytest.mark.parametrize("operation", ANSWERING, ids=lambda operation: operation.name)

@@ -155,7 +155,13 @@ def test_a_remembered_statement_goes_out_in_the_name_of_whoever_asks_next():
     upstream = FakeUpstream()
     for token, request_id in [("adas", "1"), ("bobs", "2"), ("adas", "3")]:
         monitors.list_page(
-            database(upstream, token, request_id), PageQuery(), org_id=None, states=(), paused=None, name_holds=None
+            database(upstream, token, request_id),
+            PageQuery(),
+            org_id=None,
+            states=(),
+            kinds=(),
+            paused=None,
+            name_holds=None,
         )
     sent = [(asked.headers["Authorization"], asked.headers["X-Request-ID"]) for asked in upstream.requests]
     assert sent == [("Bearer adas", "1"), ("Bearer bobs", "2"), ("Bearer adas", "3")]
@@ -163,20 +169,21 @@ def test_a_remembered_statement_goes_out_in_the_name_of_whoever_asks_next():
     assert monitors._page(*ANY) is monitors._page(*ANY)
 
 
-ANY: tuple[Any, ...] = (PageQuery(), None, (), None, None, ())
+ANY: tuple[Any, ...] = (PageQuery(), None, (), (), None, None, ())
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ((PageQuery(), None, (), True, None, ()), (PageQuery(), None, (), False, None, ())),
-        ((PageQuery(), None, (), False, None, ()), ANY),
+        ((*ANY[:4], True, None, ()), (*ANY[:4], False, None, ())),
+        ((*ANY[:4], False, None, ()), ANY),
         ((PageQuery(limit=1), *ANY[1:]), (PageQuery(limit=2), *ANY[1:])),
         ((MonitorQuery(order="name"), *ANY[1:]), (MonitorQuery(order="-name"), *ANY[1:])),
-        ((PageQuery(), ID, (), None, None, ()), (PageQuery(), UUID(ORG_ID), (), None, None, ())),
-        ((PageQuery(), None, ("up",), None, None, ()), (PageQuery(), None, ("down",), None, None, ())),
-        ((PageQuery(), None, (), None, "a", ()), (PageQuery(), None, (), None, "b", ())),
-        ((PageQuery(), None, (), None, None, ("latest_check",)), ANY),
+        ((PageQuery(), ID, *ANY[2:]), (PageQuery(), UUID(ORG_ID), *ANY[2:])),
+        ((PageQuery(), None, ("up",), *ANY[3:]), (PageQuery(), None, ("down",), *ANY[3:])),
+        ((PageQuery(), None, (), ("tcp",), *ANY[4:]), (PageQuery(), None, (), ("tls",), *ANY[4:])),
+        ((*ANY[:5], "a", ()), (*ANY[:5], "b", ())),
+        ((*ANY[:6], ("latest_check",)), ANY),
         ((PageQuery(cursor=POSITION.encode()), *ANY[1:]), ANY),
     ],
 )

@@ -34,6 +34,7 @@ from server.features.members import store as members
 from server.features.monitors import store as monitors
 from server.features.orgs import store as orgs
 from server.features.overview import store as overview
+from server.features.pings import store as pings
 from server.features.uptime import store as uptime
 from server.features.usage import store as usage
 from server.http.pagination import PageQuery
@@ -214,6 +215,24 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {},
         {"incident_id": str(ID), "org_id": ORG_ID, "body": "x"},
     ),
+    pings.ping: (({"ping_id": str(ID)},), {}, "POST", "rpc/ping", {}, {"ping_id": str(ID)}),
+    pings.read_heartbeat: ((ID,), {}, "POST", "rpc/read_heartbeat", {}, {"monitor_id": str(ID)}),
+    pings.list_page: (
+        (ID, PAGE),
+        {},
+        "POST",
+        "rpc/list_pings",
+        {},
+        {"monitor_id": str(ID), "before_at": None, "before_id": None, "max_rows": 51},
+    ),
+    pings.read_body: (
+        (ID, ID),
+        {},
+        "GET",
+        "pings",
+        {"select": "body", "id": f"eq.{ID}", "monitor_id": f"eq.{ID}", "body": "not.is.null", "limit": "1"},
+        None,
+    ),
     maintenance.create: (
         (ROW, WRITTEN),
         {},
@@ -390,6 +409,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         {
             "org_id": ORG,
             "states": ("down",),
+            "kinds": ("tcp", "heartbeat"),
             "paused": False,
             "name_holds": "50% (*)",
             "include": ("open_incident", "latest_check"),
@@ -406,6 +426,7 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
             "latest_check.limit": "1",
             "org_id": f"eq.{ORG}",
             "state": "eq.down",
+            "kind": "in.(tcp,heartbeat)",
             "paused": "eq.false",
             "name": r"imatch.()50\% \(\*\)()",
             **NEWEST,
@@ -481,7 +502,13 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
     ),
 }
 # What the database answers to those that look at it.
-ANSWERS: dict[Any, object] = {uptime.read_history: b"null", read_memberships: b"[]", audit.read_page: {"entries": []}}
+ANSWERS: dict[Any, object] = {
+    uptime.read_history: b"null",
+    read_memberships: b"[]",
+    audit.read_page: {"entries": []},
+    pings.ping: b"200",
+    pings.read_heartbeat: b"null",
+}
 # They ask nothing themselves: one calls read_page, the other looks at a row.
 SILENT = {audit.walk, audit.position_of}
 

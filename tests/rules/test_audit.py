@@ -47,6 +47,22 @@ def test_of_a_target_the_query_is_hidden():
     assert redact("monitor", {"target": "https://example.com/health"}) == {"target": "https://example.com/health"}
 
 
+def test_of_options_headers_and_bodies_are_marked_and_the_rest_is_shown():
+    options = {"method": "POST", "headers": {"X-Key": "hush"}, "body": "hush", "auth": {"type": "bearer"}}
+    row = redact("monitor", {"options": options})
+    assert row is not None
+    shown = row["options"]
+    assert "hush" not in str(shown)
+    assert (shown["method"], shown["auth"], list(shown["headers"])) == ("POST", {"type": "bearer"}, ["X-Key"])
+    assert redact("monitor", {"options": options | {"body": "other"}}) != row, "a change is seen"
+    assert redact("monitor", {"options": {"send": None, "headers": {}}}) == {"options": {"send": None, "headers": {}}}
+
+
+@pytest.mark.parametrize("options", ["hush", ["hush"], {"headers": "hush"}, {"headers": {"X": 7}}, {"body": {"a": 1}}])
+def test_options_that_are_none_are_redacted(options):
+    assert redact("monitor", {"options": options}) == {"options": REDACTED}
+
+
 def test_what_nobody_has_decided_on_is_redacted():
     row = {"name": "x", "brand_new": "secret", "empty": None}
     assert redact("monitor", row) == {"name": "x", "brand_new": REDACTED, "empty": None}

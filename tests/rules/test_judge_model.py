@@ -56,13 +56,17 @@ def test_what_is_written_is_a_ledger_and_a_row_of_incidents(policy: Policy, stor
 @given(policy=POLICIES, story=STORIES)
 def test_it_is_down_exactly_after_enough_failures_in_a_row_until_enough_successes(policy: Policy, story):
     standing, down, failures, successes = Standing(), False, 0, 0
+    since, downs = START, list[datetime]()
     for letter, after_hole, now in at_each(policy, story):
         if after_hole and standing.last_observed_at is not None:
             failures = successes = 0
         failures, successes = (failures + 1, 0) if letter == "x" else (0, successes + 1)
+        since = now if failures + successes == 1 else since
+        flaps = sum(now - went_down < timedelta(hours=1) for went_down in downs) >= 3
         if not down and failures >= policy.fail_threshold:
             down = True
-        elif down and successes >= policy.recover_threshold:
+            downs.append(since)
+        elif down and successes >= (max(5, policy.recover_threshold) if flaps else policy.recover_threshold):
             down = False
         standing = judge(policy, standing, seen(letter, now)).standing
         assert (standing.state is State.DOWN) == down

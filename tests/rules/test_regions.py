@@ -25,8 +25,8 @@ STATES = {
 }
 
 
-def regions(letters: str) -> list[Standing]:
-    """Let each region have looked a second after the one before it, and its streak have begun a minute before that."""
+def regions(letters: str, streak_minutes: int = 4) -> list[Standing]:
+    """Let each region have looked a second after the one before it, and its streak have begun so long before that."""
     standings = []
     for place, letter in enumerate(letters):
         looked_at = AT - timedelta(seconds=len(letters) - 1 - place)
@@ -35,7 +35,7 @@ def regions(letters: str) -> list[Standing]:
         standings.append(
             Standing(
                 STATES[letter],
-                streak_since=looked_at - timedelta(minutes=1),
+                streak_since=looked_at - timedelta(minutes=streak_minutes),
                 last_observed_at=None if letter == "n" else looked_at,
                 last_interval_seconds=None if letter == "n" else INTERVAL_SECONDS,
             )
@@ -77,6 +77,29 @@ def test_a_strict_majority_of_the_connected_regions_decides(letters: str, was: S
     assert agree(whole(was), regions(letters), AT).standing.state is becomes
 
 
+@pytest.mark.parametrize(
+    ("letters", "was", "becomes"),
+    [
+        ("d--", State.UP, State.PENDING),  # it may be that region's own trouble: the others are asked first
+        ("dnn", State.NEW, State.PENDING),
+        ("dd-", State.UP, State.DOWN),  # most of all say so
+        ("u--", State.DOWN, State.DOWN),  # it may be the only region that reaches it
+        ("uu-", State.DOWN, State.UP),
+        ("u--", State.UP, State.UP),  # nobody is told of that
+    ],
+)
+def test_after_a_time_unknown_nobody_is_told_by_one_region_before_the_others_had_their_turn(
+    letters: str, was: State, becomes: State
+):
+    fresh = regions(letters, streak_minutes=2)
+    assert agree(whole(was, State.UNKNOWN), fresh, AT).standing.state is becomes
+
+
+@pytest.mark.parametrize(("letters", "was", "becomes"), [("d--", State.UP, State.DOWN), ("u--", State.DOWN, State.UP)])
+def test_who_has_not_looked_for_three_intervals_is_waited_for_no_longer(letters: str, was: State, becomes: State):
+    assert agree(whole(was, State.UNKNOWN), regions(letters, streak_minutes=4), AT).standing.state is becomes
+
+
 def test_it_is_down_since_so_many_regions_fail_that_they_are_most():
     verdict = agree(whole(State.UP), regions("uddd"), AT)
     second_streak = regions("uddd")[2].streak_since
@@ -110,19 +133,41 @@ def test_a_time_in_which_no_region_looked_is_a_hole():
     ]
 
 
-@given(letters=st.text("usdpn?-", min_size=1, max_size=7), was=st.sampled_from(list(State)))
-def test_it_is_what_counting_voices_says(letters: str, was: State):
+def test_a_look_from_before_a_hole_that_arrives_after_it_does_not_fill_the_hole():
+    """Nobody looked for ten minutes; one region has just looked again, and now an old look of another comes in."""
+    before, begun = AT - timedelta(minutes=10), AT - timedelta(minutes=30)
+    slow, silent = (Standing(State.DOWN, None, 9, 0, begun, before, INTERVAL_SECONDS) for _ in range(2))
+    back = Standing(State.DOWN, None, 1, 0, AT, AT, INTERVAL_SECONDS)
+    is_down = Standing(State.DOWN, State.UNKNOWN, last_observed_at=AT, last_interval_seconds=INTERVAL_SECONDS)
+    verdict = agree(is_down, [slow, silent, back], before)
+    assert (verdict.standing.state, verdict.transitions) == (State.DOWN, ())
+
+
+@given(
+    letters=st.text("usdpn?-", min_size=1, max_size=7),
+    was=st.sampled_from(list(State)),
+    after_unknown=st.booleans(),
+    streak_minutes=st.sampled_from([1, 4]),
+)
+def test_it_is_what_counting_voices_says(letters: str, was: State, after_unknown: bool, streak_minutes: int):
+    before = whole(was, State.UNKNOWN if after_unknown else None)
     voices = [letter for letter in letters if letter in "usdp"]
     downs, ups = voices.count("d"), voices.count("u") + voices.count("s")
+    must_be_most_of_all = before.ledger_state in (None, State.UNKNOWN) and streak_minutes == 1
+
+    def tells(count: int) -> bool:
+        return 2 * count > (len(letters) if must_be_most_of_all else len(voices))
+
+    is_up = State.DEGRADED if 2 * voices.count("s") > len(voices) else State.UP
     if not voices:
         expected = State.DOWN if was is State.DOWN else State.UNKNOWN
-    elif 2 * downs > len(voices):
+    elif tells(downs):
         expected = State.DOWN
-    elif 2 * ups > len(voices):
-        expected = State.DEGRADED if 2 * voices.count("s") > len(voices) else State.UP
+    elif tells(ups) or (2 * ups > len(voices) and was is not State.DOWN):
+        expected = is_up
     else:
         expected = State.DOWN if was is State.DOWN else State.PENDING
-    verdict = agree(whole(was), regions(letters), AT)
+    verdict = agree(before, regions(letters, streak_minutes), AT)
     assert verdict.standing.state is expected
     assert (verdict.opens_incident_since is not None) == (expected is State.DOWN and was is not State.DOWN)
     assert (verdict.closes_incident_at is not None) == (was is State.DOWN and expected in (State.UP, State.DEGRADED))

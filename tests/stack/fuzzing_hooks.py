@@ -23,6 +23,7 @@ from server.app import all_operations
 from server.features.audit.rules import Position as AuditPosition
 from server.http.fields import URL_PATTERN
 from server.http.pagination import Order, PageQuery, Position
+from tests.stack.fuzzing_kinds import TARGETS, complete_kind
 
 WORLD = json.loads(Path("world.json").read_text())
 OPERATIONS = {operation.name: operation for operation in all_operations()}
@@ -55,7 +56,6 @@ _AUDIT_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _POSITION = re.compile(r"[A-Za-z0-9_-]{23}")
 _TOKEN = re.compile(r"[^\0]{1,200}", re.DOTALL)
 _URL = re.compile(URL_PATTERN)
-_RANGE = re.compile(r"([1-5][0-9]{2})-([1-5][0-9]{2})")
 _MOMENT = re.compile(
     r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -158,12 +158,10 @@ def _complete_body(name: str, body: dict[str, Any], *, is_right: bool) -> None:
 
 
 def _complete_settings(settings: dict[str, Any], *, is_change: bool) -> None:
-    for name in ("target", "url"):
-        if _is_like(_URL, settings.get(name)) and len(settings[name]) <= 2048:
-            settings[name] = "http://127.0.0.1:1/"  # previews go there at once, and no test leaves this machine
-    statuses = settings.get("expected_status")
-    if isinstance(statuses, list):
-        settings["expected_status"] = [_upwards(text) for text in statuses]
+    # Previews go there at once, and no test leaves this machine.
+    if _is_like(_URL, settings.get("url")) and len(settings["url"]) <= 2048:
+        settings["url"] = TARGETS["http"]
+    complete_kind(settings, is_change=is_change)
     _fit_times(settings, is_change=is_change)
 
 
@@ -178,11 +176,6 @@ def _fit_times(settings: dict[str, Any], *, is_change: bool) -> None:
     for name in ("timeout_seconds", "retry_interval_seconds"):
         if 5 <= interval < (settings.get(name) or 0) <= _LONGEST_SECONDS[name]:
             settings[name] = interval
-
-
-def _upwards(text: Any) -> Any:
-    found = _RANGE.fullmatch(text) if isinstance(text, str) else None
-    return "-".join(sorted(found.groups())) if found else text
 
 
 def _is_like(form: re.Pattern[str], value: Any) -> bool:

@@ -52,8 +52,6 @@ def insert_monitor(connection: psycopg.Connection, org_id: UUID, name: str, **co
         "retry_interval_seconds": 15,
         "fail_threshold": 2,
         "recover_threshold": 1,
-        "expected_status": ["200-299"],
-        "max_redirects": 5,
         **columns,
     }
     return insert(connection, "monitors", row)

@@ -159,10 +159,10 @@ class Target:
 class Website:
     """A website with many pages. It counts visits, and answers as `statuses` say of a page: 200 where they say nothing.
 
-    `seconds` is how long an answer takes. While it is held, no visit is answered.
+    `seconds` is how long an answer takes. While it is held, no visit is answered. `host` is an address of this machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.visits: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.statuses: dict[str, int] = {}
@@ -183,12 +183,13 @@ class Website:
                     with outer._lock:
                         outer.answered[self.path] += 1
 
-        self._server = _serve(Page, free_port())
+        self._host = host
+        self._server = _serve(Page, free_port(), host)
 
     @property
     def url(self) -> str:
         """Where it answers, without a page."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self._host}:{self._server.server_address[1]}"
 
     def hold(self) -> None:
         """Answer nobody until `release`."""
@@ -265,7 +266,7 @@ class _Quiet(BaseHTTPRequestHandler):
         return
 
 
-def _serve(handler: type[BaseHTTPRequestHandler], port: int) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+def _serve(handler: type[BaseHTTPRequestHandler], port: int, host: str = "127.0.0.1") -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer((host, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

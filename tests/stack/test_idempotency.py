@@ -108,7 +108,7 @@ def test_a_preview_that_is_sent_again_does_not_look_again(owner: Api, target: Ta
     assert first["outcome"] == "up"
     assert owner.ask("POST", "/v1/monitors/preview", json=body, headers=under("preview")) == first
     assert owner.ask("POST", "/v1/monitors/preview", json=body)["outcome"] == "down"
-    other = owner.send("POST", "/v1/monitors/preview", json={**body, "max_redirects": 0}, headers=under("preview"))
+    other = owner.send("POST", "/v1/monitors/preview", json={**body, "timeout_seconds": 2}, headers=under("preview"))
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 

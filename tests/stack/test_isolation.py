@@ -18,6 +18,7 @@ import requests
 from server.app import all_operations
 from server.http.routing import Operation
 from tests.stack.conftest import EmbeddedSupabase, User, sign_up_at
+from tests.stack.heartbeats import make_heartbeat
 from tests.stack.product import Api
 from tests.stack.sql import value
 
@@ -66,6 +67,9 @@ CASES = {
     "preview_monitor": Case(body={"target": "http://127.0.0.1:1/"}, editors_only=False),
     "list_checks": Case(MONITOR),
     "read_uptime": Case(MONITOR),
+    "read_heartbeat": Case({"monitor_id": "heartbeat"}),
+    "list_pings": Case({"monitor_id": "heartbeat"}),
+    "read_ping_body": Case({"monitor_id": "heartbeat", "ping_id": "ping"}),
     "read_overview": Case(ORG),
     "list_incidents": Case(ORG | MONITOR),
     "read_incident": Case(INCIDENT),
@@ -240,6 +244,9 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
     invitation = owner.ask("POST", f"/v1/orgs/{org}/invitations", json={"email": "x@y.zz", "role": "viewer"})["id"]
     window = owner.ask("POST", "/v1/maintenance-windows", json=WINDOW_DRAFT)["id"]
     member = owner.ask("GET", "/v1/me")["id"]
+    heart = make_heartbeat(connection, org)
+    Api(owner.url).send("POST", heart.url, data="done")
+    ((ping,),) = heart.pings("id::text")
     return {
         "org": org,
         "invitation": invitation,
@@ -249,6 +256,8 @@ def furnish(owner: Api, connection: psycopg.Connection) -> dict[str, str]:
         "incident": incident,
         "key": key,
         "delivery": delivery["id"],
+        "heartbeat": str(heart.monitor_id),
+        "ping": ping,
         "window": window,
     }
 

@@ -50,6 +50,43 @@ def test_a_line_that_would_begin_before_the_open_one_takes_its_place(connection:
     ) == [("down", now, None)]
 
 
+def test_a_line_that_gives_way_to_the_state_before_it_leaves_one_line_and_not_two(
+    connection: psycopg.Connection, world: World
+):
+    """As a clock that was set back makes it: down since a time that is yet to come, and back before that."""
+    now = value(connection, "select now()")
+    write = "select private.write_interval(%s, %s, %s, %s, 'test')"
+    for state, minutes in (("up", 0), ("down", 60), ("up", 5)):
+        connection.execute(write, [world.monitor_id, world.org_id, state, now + timedelta(minutes=minutes)])
+    assert rows(
+        connection, "select state, started_at, ended_at from intervals where monitor_id = %s", [world.monitor_id]
+    ) == [("up", now, None)]
+
+
+def test_messages_of_an_incident_stay_in_order_when_the_clock_is_set_back(connection: psycopg.Connection, world: World):
+    incident_id = open_incident(connection, world)
+    connection.execute(
+        "update deliveries set created_at = created_at + interval '1 hour' where incident_id = %s", [incident_id]
+    )
+    connection.execute(
+        "update incidents set state = 'resolved', resolution = 'recovered', resolved_at = now() where id = %s",
+        [incident_id],
+    )
+    told = rows(connection, "select type from deliveries where incident_id = %s order by created_at", [incident_id])
+    assert told == [("incident.opened",), ("incident.resolved",)]
+
+
+def test_still_down_after_a_hole_is_not_down_once_more(connection: psycopg.Connection, world: World):
+    now = value(connection, "select now()")
+    down = claim(connection, world.monitor_id)
+    lines = [
+        {"state": state, "at": (now + timedelta(seconds=place)).isoformat(), "cause": "test"}
+        for place, state in enumerate(("down", "unknown", "down"))
+    ]
+    record(connection, result(down, at=now, state="down", transitions=lines, incident=incident_since(now)))
+    assert len(claim(connection, world.monitor_id)["recent_downs"]) == 1
+
+
 def test_every_write_of_a_person_is_an_event_with_their_name_in_the_same_transaction(
     connection: psycopg.Connection, world: World
 ):

@@ -44,14 +44,14 @@ def test_a_monitor_is_created_with_sensible_defaults_read_changed_and_deleted(mi
         "interval_seconds": 60,
     }
     assert (created["timeout_seconds"], created["retry_interval_seconds"]) == (10, 15)
-    assert (created["expected_status"], created["degraded_after_ms"]) == (["200-299"], None)
+    assert (created["options"]["expected_status"], created["degraded_after_ms"]) == (["200-299"], None)
     assert mine.ask("GET", here) == created
 
-    changed = mine.ask("PATCH", here, json={"degraded_after_ms": 500, "expected_status": ["200-204", "404"]})
+    changed = mine.ask("PATCH", here, json={"degraded_after_ms": 500, "options": {"expected_status": ["200-204"]}})
     assert changed["version"] == 2
     assert changed | {"version": 1, "updated_at": created["updated_at"]} == created | {
         "degraded_after_ms": 500,
-        "expected_status": ["200-204", "404"],
+        "options": created["options"] | {"expected_status": ["200-204"]},
     }
     assert mine.ask("PATCH", here, json={"degraded_after_ms": None})["degraded_after_ms"] is None, "null takes away"
 
@@ -137,7 +137,9 @@ def test_a_preview_checks_once_and_saves_nothing(mine: Api, target: Target):
     up = mine.ask("POST", "/v1/monitors/preview", json={"target": target.url})
     assert (up["outcome"], up["status_code"], up["error_kind"]) == ("up", 200, None)
     assert 0 < up["connect_ms"] <= up["total_ms"]
-    other = mine.ask("POST", "/v1/monitors/preview", json={"target": target.url, "expected_status": ["404"]})
+    other = mine.ask(
+        "POST", "/v1/monitors/preview", json={"target": target.url, "options": {"expected_status": ["404"]}}
+    )
     assert (other["outcome"], other["status_code"], other["error_kind"]) == ("down", 200, "status")
     target.stop()
     down = mine.ask("POST", "/v1/monitors/preview", json={"target": target.url})
@@ -188,8 +190,8 @@ def test_pages_neither_skip_nor_repeat_a_row_although_all_were_made_at_one_momen
     org_id = mine.ask("GET", "/v1/orgs")["data"][0]["id"]
     database.execute(
         "insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,"
-        " fail_threshold, recover_threshold, expected_status, max_redirects, paused)"
-        " select %s, 'm', 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, '{200}', 5, true"
+        " fail_threshold, recover_threshold, paused)"
+        " select %s, 'm', 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, true"
         " from generate_series(1, 120)",
         [org_id],
     )

@@ -10,11 +10,13 @@ import pytest
 
 from server.app import all_operations
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
+from tests.stack.heartbeats import make_heartbeat
 from tests.stack.place import START, Place, insert_check, insert_incident, insert_line
 from tests.stack.product import Api
 from tests.stack.test_isolation import WINDOW_DRAFT
 
 # What a GET answers of the moment itself, so that no two answers are the same.
+OF_HEARTBEATS = re.compile("/heartbeat$|/pings")
 NEVER_THE_SAME = {"readyz", "metrics", "list_events"}
 
 
@@ -33,12 +35,16 @@ def furnished(
     insert_check(here, monitor, datetime.now(UTC), "up")
     insert_line(here, monitor, "up", START + timedelta(hours=1), START + timedelta(hours=2))
     api.ask("POST", f"/v1/orgs/{here.org_id}/invitations", json={"email": "x@y.zz", "role": "viewer"})
+    heart = make_heartbeat(connection, here.org_id)
+    Api(api.url).send("POST", heart.url, data="done")
     key = api.ask("POST", "/v1/api-keys", json={"name": "CI", "scopes": ["read"]})["id"]
     return here, {
         "org_id": str(here.org_id),
         "monitor_id": str(monitor),
         "incident_id": str(incident),
         "key_id": key,
+        "heartbeat_id": str(heart.monitor_id),
+        "ping_id": str(heart.pings("id")[0][0]),
         "window_id": window,
         "user_id": str(user.id),
     }
@@ -46,12 +52,19 @@ def furnished(
 
 def path_of(path: str, ids: dict[str, str]) -> str:
     path = path.replace("<string:asset>", "swagger-ui.css")
+    if OF_HEARTBEATS.search(path):
+        ids = {**ids, "monitor_id": ids["heartbeat_id"]}
     path = re.sub(r"<uuid:(\w+)>", lambda found: ids[found[1]], path)
     return f"{path}?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z" if path.endswith("/uptime") else path
 
 
-# A file to download has no validator, and neither has a stream, which another process serves.
-GETS = [each for each in all_operations() if each.method == "GET" and not each.files and not each.is_elsewhere]
+# A file to download has no validator, and neither has a stream, which another process serves, nor an answer of the
+# protocol of others.
+GETS = [
+    each
+    for each in all_operations()
+    if each.method == "GET" and not each.files and not each.is_elsewhere and not each.says
+]
 
 
 @pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.name)
@@ -83,6 +96,9 @@ CHANGES = {
     "read_monitor": MONITOR_CHANGED,
     "list_checks": "update check_results set total_ms = total_ms + 1 where monitor_id = %(monitor_id)s",
     "read_uptime": "update intervals set ended_at = ended_at + interval '1 minute' where monitor_id = %(monitor_id)s",
+    "read_heartbeat": "update private.heartbeats set n = n + 1 where monitor_id = %(heartbeat_id)s",
+    "list_pings": "update pings set exit_status = coalesce(exit_status, 0) + 1 where monitor_id = %(heartbeat_id)s",
+    "read_ping_body": "update pings set body = body || '!' where monitor_id = %(heartbeat_id)s",
     "read_overview": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "list_incidents": "update incidents set summary = summary || '!' where id = %(incident_id)s",
     "read_incident": "update incident_comments set body = body || '!' where incident_id = %(incident_id)s",

@@ -49,8 +49,8 @@ create temporary table crowd on commit drop as
     from generate_series(1, 150000) n
   ) c;
 insert into monitors (id, org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
-    fail_threshold, recover_threshold, expected_status, max_redirects, created_at, updated_at, state_since)
-  select id, org_id, md5(n::text), 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, '{200-299}', 5, at, at, at
+    fail_threshold, recover_threshold, created_at, updated_at, state_since)
+  select id, org_id, md5(n::text), 'http', 'http://127.0.0.1:1/', 60, 10, 15, 2, 1, at, at, at
   from crowd;
 insert into channels (id, org_id, kind, name, url, created_at)
   select id, org_id, 'webhook', md5(n::text), 'http://127.0.0.1:1/', at from crowd;

@@ -17,6 +17,7 @@ from server.features.keys.routes import spell_secret
 from server.features.keys.rules import Scope
 from server.http.routing import Operation
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
+from tests.stack.heartbeats import make_heartbeat
 from tests.stack.product import Api, running_api
 from tests.stack.sql import value
 from tests.stack.test_isolation import WINDOW_DRAFT, mint
@@ -82,9 +83,11 @@ list_maintenance_windows   200  200  200  200  |  200  200  401  |  200  200  20
 list_members           200  200  200  200  |  404  404  401  |  200  200  200  403  403
 list_monitors          200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_orgs              200  200  200  200  |  200  200  401  |  200  200  200  403  403
+list_pings             200  200  200  200  |  404  404  401  |  200  200  200  403  403
 pause_monitor          200  200  200  403  |  404  404  401  |  403  200  200  403  403
 preview_monitor        200  200  200  200  |  200  403  401  |  403  200  200  403  403
 read_api_key           200  200  404  404  |  404  404  401  |  403  403  403  403  403
+read_heartbeat         200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_incident          200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_maintenance_window    200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_me                200  200  200  200  |  200  200  401  |  200  200  200  403  403
@@ -92,6 +95,7 @@ read_member            200  200  200  200  |  404  404  401  |  200  200  200  4
 read_monitor           200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_org               200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_overview          200  200  200  200  |  200  200  401  |  200  200  200  403  403
+read_ping_body         200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_uptime            200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_usage             200  200  200  200  |  404  404  401  |  200  200  200  403  403
 remove_member          204  204  403  403  |  404  404  401  |  403  403  403  403  403
@@ -171,11 +175,14 @@ class Place:
             "key_id": key,
             "user_id": str(self._people["member"].id),
         }
+        heart = make_heartbeat(self._connection, org)
+        self._api.send("POST", heart.url, data="done")
+        self.of_heartbeats = {"monitor_id": str(heart.monitor_id), "ping_id": str(heart.pings("id")[0][0])}
 
     def send(self, caller: str, operation: Operation) -> int:
         """Let a caller try a route; return the status."""
         path = operation.path
-        for name, thing in self.ids.items():
+        for name, thing in (self.ids | (self.of_heartbeats if operation.tag == "Heartbeats" else {})).items():
             path = path.replace(f"<uuid:{name}>", thing)
         body, query = (self._filled(more.get(operation.name)) for more in (BODIES, QUERIES))
         api = self._api.as_user(self._tokens[caller]) if caller != "nobody" else self._api

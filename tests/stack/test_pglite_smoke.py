@@ -14,9 +14,9 @@ def test_the_product_works_on_pglite_as_well(embedded_pglite: EmbeddedSupabase, 
             begun = mine.ask("GET", "/v1/events")["next_after"]
             org = mine.ask("POST", "/v1/orgs", json={"name": "Acme"})
             channel = mine.ask("POST", "/v1/channels", json={"name": "hook", "url": receiver.url})
-            draft = {"name": "site", "target": target.url, "interval_seconds": 5, "expected_status": ["200", "204"]}
+            draft = {"name": "site", "target": target.url, "interval_seconds": 5, "assertions": ["status == 200"]}
             monitor = mine.ask("POST", "/v1/monitors", json=draft)
-            assert (monitor["org_id"], monitor["expected_status"]) == (org["id"], ["200", "204"])
+            assert (monitor["org_id"], monitor["assertions"]) == (org["id"], ["status == 200"])
             here = f"/v1/monitors/{monitor['id']}"
             eventually(lambda: mine.ask("GET", here)["state"] == "up", "the monitor is not up", within_seconds=40)
             mine.ask("POST", f"/v1/channels/{channel['id']}/test")

@@ -16,8 +16,8 @@ from tests.stack.sql import World, acting_as, make_channel, make_monitor, make_u
 
 MONITORS = """
     insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
-      fail_threshold, recover_threshold, expected_status, max_redirects)
-    select %s, 'mine', 'http', 'http://example.com/', %s, 5, 5, 2, 1, '{200-299}', 5 from generate_series(1, %s)
+      fail_threshold, recover_threshold)
+    select %s, 'mine', 'http', 'http://example.com/', %s, 5, 5, 2, 1 from generate_series(1, %s)
 """
 MEMBER = "insert into memberships (org_id, user_id, role) values (%s, %s, 'viewer')"
 DRAFT = {"name": "site", "target": "http://127.0.0.1:1/", "interval_seconds": 60}

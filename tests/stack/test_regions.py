@@ -121,6 +121,37 @@ def test_a_clock_that_was_set_back_makes_everything_due_once(connection: psycopg
     assert claim_in(connection, "test", world.monitor_id) is None
 
 
+def test_a_clock_that_was_set_back_leaves_no_look_in_a_time_to_come_and_no_lease_from_one(
+    connection: psycopg.Connection, watched: UUID
+):
+    """Else a region that has died is connected for an hour, and a time in which nobody looks is watched."""
+    connection.execute(
+        "update private.monitor_schedules set lease_token = gen_random_uuid(), lease_until = now() + interval '1 hour',"
+        " due_at = now() - interval '1 minute', last_observed_at = now() + interval '1 hour',"
+        " streak_since = now() + interval '59 minutes' where monitor_id = %s",
+        [watched],
+    )
+    connection.execute("update private.told_time set told_at = now() + interval '1 hour'")
+    claimed = claim_in(connection, "eu", watched)
+    assert claimed is not None
+    at = now(connection)
+    for seen in (claimed, *claimed["judged_from"]["peers"]):
+        assert datetime.fromisoformat(seen["last_observed_at"]) <= at
+        assert datetime.fromisoformat(seen["streak_since"]) <= at
+
+
+def test_what_is_paused_stays_so_when_the_clock_is_set_back(connection: psycopg.Connection, watched: UUID):
+    connection.execute("update monitors set paused = true where id = %s", [watched])
+    connection.execute("update private.told_time set told_at = now() + interval '1 hour'")
+    assert claim_in(connection, "eu", watched) is None
+    kept = rows(
+        connection,
+        "select due_at, last_observed_at, streak_since from private.monitor_schedules where monitor_id = %s",
+        [watched],
+    )
+    assert kept == [(None, None, None)] * len(REGIONS)
+
+
 def test_a_clock_that_goes_on_as_it_should_changes_nothing(connection: psycopg.Connection, world: World):
     connection.execute(
         "update private.monitor_schedules set due_at = now() + interval '1 hour' where monitor_id = %s",

@@ -37,8 +37,8 @@ OF_THE_ORGANISATION = (
 OF_ITS_ADMINS = ("api_keys", "invitations")
 NEW_MONITOR = """
     insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
-      fail_threshold, recover_threshold, expected_status, max_redirects)
-    values (%s, 'mine', 'http', 'http://example.com/', 60, 10, 15, 2, 1, '{200-299}', 5)
+      fail_threshold, recover_threshold)
+    values (%s, 'mine', 'http', 'http://example.com/', 60, 10, 15, 2, 1)
 """
 
 
@@ -256,16 +256,6 @@ def test_an_anonymous_session_founds_no_organisation(connection: psycopg.Connect
     assert refusal(connection, user_id, statement, [claims]) == "PT403"
 
 
-@pytest.mark.parametrize(
-    "expected_status", ["{}", "{NULL}", "{abc}", "{200,099}", "{299-200}", "{200-}", "{{200},{201}}", "{600}"]
-)
-def test_what_the_worker_could_not_read_cannot_be_stored_by_any_way(
-    connection: psycopg.Connection, world: World, expected_status: str
-):
-    statement = "update monitors set expected_status = %s"
-    assert refusal(connection, world.people["owner"], statement, [expected_status]) == "23514"
-
-
 @pytest.mark.parametrize("secret", ["", "whsec_", "hunter2", "whsec_ÄÖÜ", "whsec_" + "A" * 1000])
 def test_a_channels_secret_is_a_signing_secret(connection: psycopg.Connection, world: World, secret: str):
     statement = "select create_channel(%s, 'webhook', 'x', 'http://x/', %s)"
@@ -309,8 +299,8 @@ def crowd(connection: psycopg.Connection) -> World:
             with orgs as (insert into organisations (name) select 'other' from generate_series(1, 200) returning id),
             made as (
               insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds,
-                retry_interval_seconds, fail_threshold, recover_threshold, expected_status, max_redirects)
-              select id, 'site', 'http', 'http://x/', 60, 10, 15, 2, 1, '{200}', 5 from orgs, generate_series(1, 10)
+                retry_interval_seconds, fail_threshold, recover_threshold)
+              select id, 'site', 'http', 'http://x/', 60, 10, 15, 2, 1 from orgs, generate_series(1, 10)
               returning id, org_id
             ), lines as (
               insert into intervals (org_id, monitor_id, state, started_at, cause)

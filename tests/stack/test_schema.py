@@ -9,7 +9,6 @@ from tests.stack.sql import acting_as, refusal, rows, value
 FUNCTIONS_OF_ALL = {
     "private.actor_id",
     "private.actor_kind",
-    "private.are_status_ranges",
     "private.count_used",
     "private.event_document",
     "private.event_horizon_document",
@@ -38,6 +37,7 @@ FUNCTIONS_OF_ALL = {
     "public.keep",
     "public.list_checks",
     "public.list_members",
+    "public.list_pings",
     "public.monitor_history",
     "public.move_incident",
     "public.my_role",
@@ -45,6 +45,7 @@ FUNCTIONS_OF_ALL = {
     "public.organisation_usage",
     "public.overview",
     "public.read_events",
+    "public.read_heartbeat",
     "public.read_member",
     "public.recall_answer",
     "public.retry_delivery",
@@ -70,16 +71,19 @@ FUNCTIONS_OF_USERS = FUNCTIONS_OF_ALL | {
     "public.transfer_organisation",
 }
 # API keys come in as anon.
-FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key"}
+FUNCTIONS_OF_KEYS = FUNCTIONS_OF_ALL | {"public.my_key", "public.ping"}
 FUNCTIONS_OF_THE_WORKER = {
     "public.apply_retention",
     "public.claim_deliveries",
     "public.claim_due",
+    "public.claim_heartbeats",
     "public.extend_window",
     "public.forget_answers",
     "public.maintain_check_results",
+    "public.maintain_pings",
     "public.prune_events",
     "public.record",
+    "public.record_heartbeats",
     "public.release_alerts",
     "public.settle_deliveries",
     "public.stream_events",
@@ -99,6 +103,7 @@ TABLES_OF_USERS = {
     "public.memberships": {"SELECT"},
     "public.monitors": {"SELECT", "DELETE"},
     "public.organisations": {"SELECT"},
+    "public.pings": {"SELECT"},
     "public.plans": {"SELECT"},
 }
 MONITOR_COLUMNS = {
@@ -110,8 +115,11 @@ MONITOR_COLUMNS = {
     "fail_threshold",
     "recover_threshold",
     "degraded_after_ms",
-    "expected_status",
-    "max_redirects",
+    "options",
+    "assertions",
+    "depends_on",
+    "regions",
+    "slug",
     "paused",
 }
 COLUMNS_OF_USERS = {
@@ -132,9 +140,9 @@ FUNCTIONS = """
 
 
 def test_every_table_has_row_level_security_its_partitions_too(connection: psycopg.Connection):
-    connection.execute("select private.ensure_check_results_day('2031-05-01')")
+    connection.execute("select private.ensure_check_results_day('2031-05-01'), private.ensure_pings_day('2031-05-01')")
     found = {name: has_security for _, name, has_security in rows(connection, TABLES)}
-    assert found["private.check_results_20310501"], "a day that was made later"
+    assert found["private.check_results_20310501"] and found["private.pings_20310501"], "a day that was made later"
     assert [name for name, has_security in found.items() if not has_security] == []
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -140,5 +141,5 @@ def test_the_whole_life_of_a_monitor(mine: Api, receiver: Receiver, gateway: Wat
     # The ledger has all of it, and no hole
     ledger = list(reversed(mine.ask("GET", f"{shop.here}/intervals?limit=200")["data"]))
     assert [line["state"] for line in ledger] == ["up", "down", "up", "down", "up", "down", "unknown", "up"]
-    assert all(line["ended_at"] == after["started_at"] for line, after in zip(ledger, ledger[1:], strict=False))
+    assert all(line["ended_at"] == after["started_at"] for line, after in pairwise(ledger))
     assert ledger[-1]["ended_at"] is None

@@ -8,8 +8,13 @@ import pytest
 import trustme
 
 from server.egress import Egress
+from server.features.checks.rules import Observation
+from server.probes.kinds import read_check
+from server.probes.prober import check_once
+from tests.worker.probing import LONG_SECONDS, STARTED_AT, resolve
 
 MakeTls = Callable[..., ssl.SSLContext]
+Probe = Callable[..., Observation]
 
 
 @pytest.fixture
@@ -39,3 +44,14 @@ def make_tls(authority) -> MakeTls:
         return context
 
     return make
+
+
+@pytest.fixture
+def probe(loopback, ca_path) -> Probe:
+    """Run one check in this thread: `probe("tcp", "127.0.0.1:25", assertions=[…], send="…")`."""
+
+    def run_check(kind, target, *, egress=loopback, timeout_seconds=LONG_SECONDS, assertions=(), **options):
+        check = read_check(kind, target, timeout_seconds, options, assertions)
+        return check_once(check, egress, STARTED_AT, ca_path=ca_path, resolve=resolve)
+
+    return run_check

@@ -114,9 +114,11 @@ class FakeSender:
     def __init__(self, *outcomes: Delivered | Failed) -> None:
         self.outcomes = list(outcomes)
         self.sent: list[tuple[str, bytes]] = []
+        self.signed_at: list[datetime] = []
 
     def send(self, url: str, *, secret: str, delivery_id: str, body: bytes, now: datetime) -> Delivered | Failed:
         self.sent.append((delivery_id, body))
+        self.signed_at.append(now)
         return self.outcomes.pop(0) if self.outcomes else Delivered(200)
 
 
@@ -164,6 +166,7 @@ def make_delivery(**more: Any) -> ClaimedDelivery:
             "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw8J2nKcVGPQ8=",
             "payload": {"type": "channel.test"},
             "attempts": 1,
+            "claimed_at": NOW,
             **more,
         }
     )

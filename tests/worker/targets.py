@@ -28,6 +28,9 @@ class Target:
     def url(self, path: str = "/", host: str | None = None) -> str:
         return f"{self.scheme}://{host or self.host}:{self.port}{path}"
 
+    def place(self, host: str | None = None) -> str:
+        return f"{host or self.host}:{self.port}"
+
 
 class Client:
     """One accepted connection. Its request is read once, by whoever asks first."""
@@ -61,10 +64,20 @@ class Client:
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
 
+    def receive(self) -> bytes:
+        """Return what comes next."""
+        data = self.connection.recv(65536)
+        self._target.requests.append(data)
+        return data
+
     def wait_for_end(self) -> None:
         """Read until the client closes."""
         while self.connection.recv(65536):
             pass
+
+    def reset_at_end(self) -> None:
+        """Let the connection's close be a reset."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def wait_for_acknowledgement(self) -> None:
         # tcpi_unacked, 24 bytes into Linux's struct tcp_info.
@@ -185,7 +198,7 @@ def reset_after(start: bytes) -> Script:
         client.read_request()
         client.send(start)
         client.wait_for_acknowledgement()
-        client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.reset_at_end()
 
     return script
 

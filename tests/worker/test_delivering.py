@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ def deliver(store: FakeStore, sender: Any, until_so: Callable[[], bool]) -> None
 
     async def scene() -> None:
         stopping = asyncio.Event()
-        subject = Delivering(store, sender, lambda: NOW, lambda: 0.5, in_thread)
+        subject = Delivering(store, sender, lambda: 0.5, in_thread)
         work = asyncio.create_task(subject.claim_and_send(stopping))
         await until(until_so)
         stopping.set()
@@ -47,6 +48,13 @@ def test_every_message_is_sent_under_its_id_and_settled():
     deliver(store, sender, lambda: len(store.settled) == 40)
     assert dict(sender.sent) == expected
     assert {(each.outcome, each.status_code) for each in store.settled} == {("delivered", 200)}
+
+
+def test_a_message_is_signed_at_the_databases_time():
+    store, sender = FakeStore(messages=1), FakeSender()
+    store.messages = [make_delivery(claimed_at=NOW - timedelta(hours=1))]
+    deliver(store, sender, lambda: len(store.settled) == 1)
+    assert sender.signed_at == [NOW - timedelta(hours=1)]
 
 
 def test_claims_never_exceed_the_places_for_sending():
@@ -83,7 +91,7 @@ def test_stopping_finishes_the_sends_that_run():
         with ThreadPoolExecutor(8) as threads:
             stopping = asyncio.Event()
             subject = Delivering(
-                store, Slow(), lambda: NOW, lambda: 0.5, lambda call, *more: loop.run_in_executor(threads, call, *more)
+                store, Slow(), lambda: 0.5, lambda call, *more: loop.run_in_executor(threads, call, *more)
             )
             work = asyncio.create_task(subject.claim_and_send(stopping))
             for _ in range(3):

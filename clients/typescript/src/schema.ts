@@ -104,6 +104,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/ping/{ping_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say that the job of a heartbeat succeeded
+         * @description Say that the job of a heartbeat succeeded. `ping_id` is the heartbeat's, a UUID that whoever knows may ping.
+         */
+        get: operations["ping"];
+        put?: never;
+        /**
+         * Say that the job of a heartbeat succeeded
+         * @description Say that the job of a heartbeat succeeded. `ping_id` is the heartbeat's, a UUID that whoever knows may ping.
+         */
+        post: operations["ping_by_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ping/{ping_id}/{signal}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat
+         * @description Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat. Or `<key>/<slug>`: it succeeded. The key is an API key with the scope `pings:write`, the slug that of a heartbeat of its organisation.
+         */
+        get: operations["ping_signal"];
+        put?: never;
+        /**
+         * Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat
+         * @description Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat. Or `<key>/<slug>`: it succeeded. The key is an API key with the scope `pings:write`, the slug that of a heartbeat of its organisation.
+         */
+        post: operations["ping_signal_by_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ping/{ping_key}/{slug}/{signal}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation
+         * @description Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation.
+         */
+        get: operations["ping_slug_signal"];
+        put?: never;
+        /**
+         * Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation
+         * @description Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation.
+         */
+        post: operations["ping_slug_signal_by_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -655,7 +727,7 @@ export interface paths {
         head?: never;
         /**
          * Change a monitor
-         * @description Change a monitor. It is checked at once; a new target starts the count of failures afresh.
+         * @description Change a monitor. It is checked at once; what asks something else starts the count of failures afresh. `options` are merged into those that there are; its kind stays what it is.
          */
         patch: operations["update_monitor"];
         trace?: never;
@@ -680,6 +752,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/monitors/{monitor_id}/heartbeat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say how a heartbeat does at this moment
+         * @description Say how a heartbeat does at this moment. What only the clock tells (late, started) is worked out as you ask.
+         */
+        get: operations["read_heartbeat"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/monitors/{monitor_id}/pause": {
         parameters: {
             query?: never;
@@ -694,6 +786,46 @@ export interface paths {
          * @description Stop checking a monitor. An open incident is resolved, since nobody watches any more.
          */
         post: operations["pause_monitor"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/monitors/{monitor_id}/pings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a heartbeat's pings, newest first, with how long each run took
+         * @description List a heartbeat's pings, newest first, with how long each run took.
+         */
+        get: operations["list_pings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/monitors/{monitor_id}/pings/{ping_id}/body": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answer with the text that a ping carried, such as the output of the job
+         * @description Answer with the text that a ping carried, such as the output of the job. 404 where it carried none.
+         */
+        get: operations["read_ping_body"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1129,6 +1261,18 @@ export interface components {
             /** @example monitor */
             kind: string;
         };
+        /** @description A user name and a password (RFC 7617). */
+        BasicAuth: {
+            /** @description The password. It is never shown again. */
+            password: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "basic";
+            /** @description The user name, without a colon. */
+            username: string;
+        };
         /** @description What became of a batch. */
         BatchOutcome: {
             /** @example 1 */
@@ -1147,6 +1291,16 @@ export interface components {
             index: number;
             monitor: components["schemas"]["Monitor"] | null;
             refused: components["schemas"]["Refused"] | null;
+        };
+        /** @description A token (RFC 6750). */
+        BearerAuth: {
+            /** @description The token. It is never shown again. */
+            token: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "bearer";
         };
         /** @description Where an organisation is told of its incidents. */
         Channel: {
@@ -1200,6 +1354,17 @@ export interface components {
         /** @description What one check saw. Milliseconds of each phase; null where it was not reached or did not happen. */
         Check: {
             /**
+             * @description What became of each assertion; null where there are none, or it did not come to them.
+             * @example [
+             *       {
+             *         "assertion": "json $.queue.depth < 100",
+             *         "holds": true,
+             *         "observed": "12"
+             *       }
+             *     ]
+             */
+            assertions: components["schemas"]["Finding"][] | null;
+            /**
              * @description Opening the connection.
              * @example 11.8
              */
@@ -1225,8 +1390,8 @@ export interface components {
             first_byte_ms: number | null;
             /** Format: uuid */
             id: string;
-            /** @enum {string} */
-            outcome: "up" | "down";
+            /** @description unknown: it says something of us, and nothing of the target. */
+            outcome: components["schemas"]["Outcome"];
             /**
              * @description Where it was seen from.
              * @example default
@@ -1370,6 +1535,19 @@ export interface components {
              */
             state: "up" | "down" | "fallback";
         };
+        /** @description How a dns check goes. */
+        DnsOptions: {
+            /**
+             * @description Which records to ask for.
+             * @default A
+             */
+            record_type?: components["schemas"]["RecordType"];
+            /**
+             * @description Whom to ask: an IP address, with a port where it is not 53. Null: the worker's own.
+             * @default null
+             */
+            resolver?: string | null;
+        };
         /**
          * @description Why a check did not succeed: the first thing that went wrong.
          * @enum {string}
@@ -1439,10 +1617,94 @@ export interface components {
             /** @example incident.opened */
             type: string;
         };
+        /** @description What became of one assertion. `observed` is the value it was held against, as text of at most 200 characters. */
+        Finding: {
+            assertion: string;
+            holds: boolean;
+            observed: string | null;
+        };
+        /** @description A secret in a header of the target's own, such as `X-Api-Key`. */
+        HeaderAuth: {
+            /** @description The header's name. */
+            name: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "header";
+            /** @description The header's value. It is never shown again. */
+            value: string;
+        };
         /** @description The process answers. */
         Health: {
             /** @constant */
             status: "ok";
+        };
+        /** @description How a heartbeat does at this moment. */
+        HeartbeatNow: {
+            /** @description When it goes down unless it is heard of; null where nothing is expected, or it is down already. */
+            down_at: string | null;
+            /**
+             * @description How long that run took.
+             * @example 8123
+             */
+            last_duration_ms: number | null;
+            /** @description When it last succeeded or failed. */
+            last_ping_at: string | null;
+            last_success_at: string | null;
+            /** @description When the next success is due; null where nothing is. */
+            next_expected_at: string | null;
+            /**
+             * @description How many pings have come in, ever.
+             * @example 17
+             */
+            ping_count: number;
+            /** @description Since when it runs; null where it does not. */
+            started_at: string | null;
+            /**
+             * @description What the monitor's history says.
+             * @example up
+             */
+            state: components["schemas"]["State"];
+            /**
+             * @description new: never heard of. late: due, and still within its grace. started: it runs. Of these the monitor's own `state` tells new, up and down.
+             * @example up
+             */
+            status: components["schemas"]["Status"];
+        };
+        /** @description How often a heartbeat's job is to be heard of. Neither a period nor a cron line: once a day. */
+        HeartbeatOptions: {
+            /**
+             * @description When the job runs, as five fields of cron. Null: by period.
+             * @default null
+             */
+            cron?: string | null;
+            /**
+             * @description How late it may be before it is down, in seconds.
+             * @default 3600
+             */
+            grace_seconds?: number;
+            /**
+             * @description true: while it is paused pings are ignored. false: a ping resumes it.
+             * @default false
+             */
+            manual_resume?: boolean;
+            /**
+             * @description How long a run may take from its start ping, in seconds; a job that runs is not late then. Null: a run may take grace_seconds, and has to end in time.
+             * @default null
+             */
+            max_runtime_seconds?: number | null;
+            /**
+             * @description The time between two successes, in seconds. Null: by `cron`.
+             * @default null
+             */
+            period_seconds?: number | null;
+            /**
+             * @description The time zone of `cron`, by its IANA name.
+             * @default UTC
+             * @example Europe/Berlin
+             */
+            timezone?: string;
         };
         /** @description A monitor that this one depends on, however far up, is down or may be. */
         HeldByParent: {
@@ -1469,6 +1731,54 @@ export interface components {
             until: string;
             /** Format: uuid */
             window_id: string;
+        };
+        /** @description How an http check goes, and which answers count as success. */
+        HttpOptions: {
+            /**
+             * @description Credentials. A redirect to another origin does not carry them on.
+             * @default null
+             */
+            auth?: (components["schemas"]["BasicAuth"] | components["schemas"]["BearerAuth"] | components["schemas"]["HeaderAuth"]) | null;
+            /**
+             * @description What to send, as UTF-8; its Content-Type is one of the headers. Null: nothing.
+             * @default null
+             */
+            body?: string | null;
+            /**
+             * @description The status codes that count as success: `404`, or a range such as `200-299`.
+             * @default [
+             *       "200-299"
+             *     ]
+             */
+            expected_status?: string[];
+            /** @description Headers to send, by name. Those that frame the message are set by the check itself. */
+            headers?: {
+                [key: string]: string;
+            };
+            /**
+             * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
+             * @default 5
+             */
+            max_redirects?: number;
+            /**
+             * @description The request's method.
+             * @default GET
+             * @enum {string}
+             */
+            method?: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS";
+            /**
+             * @description Whether the certificate must be valid and the host's. Only switch it off knowingly.
+             * @default true
+             */
+            verify_tls?: boolean;
+        };
+        /** @description How an icmp check goes. */
+        IcmpOptions: {
+            /**
+             * @description How many echo requests to send. Down is where none is answered.
+             * @default 3
+             */
+            packets?: number;
         };
         /** @description A stretch in which a monitor was down, and what people did about it. */
         Incident: {
@@ -1596,6 +1906,8 @@ export interface components {
         IncidentGoingOn: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told; null: nobody has been told. */
+            alerted_at: string | null;
             /** @example status */
             cause: string;
             /**
@@ -1606,6 +1918,13 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /**
+             * @description Why nobody has been told yet, as in `GET /v1/incidents`; null where nothing holds the alert.
+             * @example null
+             */
+            held_by: {
+                [key: string]: unknown;
+            }[] | null;
             /** Format: uuid */
             id: string;
             /** Format: uuid */
@@ -1761,8 +2080,7 @@ export interface components {
             error_kind: components["schemas"]["ErrorKind"] | null;
             /** Format: uuid */
             id: string;
-            /** @enum {string} */
-            outcome: "up" | "down";
+            outcome: components["schemas"]["Outcome"];
             region: string;
             /** Format: date-time */
             started_at: string;
@@ -1827,34 +2145,70 @@ export interface components {
         };
         /** @description A monitor, and what is known of it. */
         Monitor: {
+            /**
+             * @example [
+             *       "json $.queue.depth < 100"
+             *     ]
+             */
+            assertions: string[];
             /** Format: date-time */
             created_at: string;
             degraded_after_ms: number | null;
             /**
+             * @description The monitors that this one needs.
              * @example [
-             *       "200-299"
+             *       "0f4be8f1-5a8e-5a3c-9a51-0d6f3f0d6f2e"
              *     ]
              */
-            expected_status: string[];
+            depends_on: string[];
             /** @example 2 */
             fail_threshold: number;
+            /** @description It goes up and down so often that it takes longer to be believed up. */
+            flapping: boolean;
             /** Format: uuid */
             id: string;
-            /** @example 60 */
-            interval_seconds: number;
-            /** @constant */
-            kind: "http";
-            /** @example 5 */
-            max_redirects: number;
+            /**
+             * @description Null of a heartbeat, as the next two.
+             * @example 60
+             */
+            interval_seconds: number | null;
+            /** @enum {string} */
+            kind: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             /** @example Home page */
             name: string;
+            /**
+             * @description The kind's own options, whole. Of `auth` it shows all but the secret, and when that was set.
+             * @example {
+             *       "expected_status": [
+             *         "200-299"
+             *       ],
+             *       "max_redirects": 5,
+             *       "method": "GET"
+             *     }
+             */
+            options: {
+                [key: string]: unknown;
+            };
             /** Format: uuid */
             org_id: string;
             paused: boolean;
+            /** @description Of a heartbeat: a job pings `/ping/<ping_id>`. Whoever knows it can. */
+            ping_id: string | null;
             /** @example 1 */
             recover_threshold: number;
+            /**
+             * @description Empty: whichever worker comes first.
+             * @example [
+             *       "eu",
+             *       "us",
+             *       "ap"
+             *     ]
+             */
+            regions: string[];
             /** @example 15 */
-            retry_interval_seconds: number;
+            retry_interval_seconds: number | null;
+            /** @description Of a heartbeat: its name in `/ping/<key>/<slug>`. */
+            slug: string | null;
             /**
              * @description new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look.
              * @example up
@@ -1865,10 +2219,13 @@ export interface components {
              * @description Since when; `down` counts from the first failure, not from its confirmation.
              */
             state_since: string;
-            /** @example https://example.com/ */
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
             /** @example 10 */
-            timeout_seconds: number;
+            timeout_seconds: number | null;
             /**
              * Format: date-time
              * @description When a person last changed it.
@@ -1879,38 +2236,74 @@ export interface components {
         };
         /** @description A monitor with what `include` asked for; what it did not ask for is absent. */
         MonitorAndMore: {
+            /**
+             * @example [
+             *       "json $.queue.depth < 100"
+             *     ]
+             */
+            assertions: string[];
             /** Format: date-time */
             created_at: string;
             degraded_after_ms: number | null;
             /**
+             * @description The monitors that this one needs.
              * @example [
-             *       "200-299"
+             *       "0f4be8f1-5a8e-5a3c-9a51-0d6f3f0d6f2e"
              *     ]
              */
-            expected_status: string[];
+            depends_on: string[];
             /** @example 2 */
             fail_threshold: number;
+            /** @description It goes up and down so often that it takes longer to be believed up. */
+            flapping: boolean;
             /** Format: uuid */
             id: string;
-            /** @example 60 */
-            interval_seconds: number;
-            /** @constant */
-            kind: "http";
+            /**
+             * @description Null of a heartbeat, as the next two.
+             * @example 60
+             */
+            interval_seconds: number | null;
+            /** @enum {string} */
+            kind: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             /** @description Null where none has been made, or kept. */
             latest_check?: components["schemas"]["LatestCheck"] | null;
-            /** @example 5 */
-            max_redirects: number;
             /** @example Home page */
             name: string;
             /** @description Null where there is none. */
             open_incident?: components["schemas"]["OpenIncident"] | null;
+            /**
+             * @description The kind's own options, whole. Of `auth` it shows all but the secret, and when that was set.
+             * @example {
+             *       "expected_status": [
+             *         "200-299"
+             *       ],
+             *       "max_redirects": 5,
+             *       "method": "GET"
+             *     }
+             */
+            options: {
+                [key: string]: unknown;
+            };
             /** Format: uuid */
             org_id: string;
             paused: boolean;
+            /** @description Of a heartbeat: a job pings `/ping/<ping_id>`. Whoever knows it can. */
+            ping_id: string | null;
             /** @example 1 */
             recover_threshold: number;
+            /**
+             * @description Empty: whichever worker comes first.
+             * @example [
+             *       "eu",
+             *       "us",
+             *       "ap"
+             *     ]
+             */
+            regions: string[];
             /** @example 15 */
-            retry_interval_seconds: number;
+            retry_interval_seconds: number | null;
+            /** @description Of a heartbeat: its name in `/ping/<key>/<slug>`. */
+            slug: string | null;
             /**
              * @description new: not checked yet. pending: failed, but not yet often enough. unknown: nobody could look.
              * @example up
@@ -1921,10 +2314,13 @@ export interface components {
              * @description Since when; `down` counts from the first failure, not from its confirmation.
              */
             state_since: string;
-            /** @example https://example.com/ */
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
             /** @example 10 */
-            timeout_seconds: number;
+            timeout_seconds: number | null;
             /**
              * Format: date-time
              * @description When a person last changed it.
@@ -1947,81 +2343,7 @@ export interface components {
              */
             each_by_itself?: boolean;
             /** @description The monitors, at most 500. */
-            monitors: {
-                /**
-                 * Degraded After Ms
-                 * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
-                 * @default null
-                 */
-                degraded_after_ms?: number | null;
-                /**
-                 * Expected Status
-                 * @description The status codes that count as success: `404`, or a range such as `200-299`.
-                 * @default [
-                 *       "200-299"
-                 *     ]
-                 */
-                expected_status?: string[];
-                /**
-                 * Fail Threshold
-                 * @description How many failures in a row make it `down` and open an incident.
-                 * @default 2
-                 */
-                fail_threshold?: number;
-                /**
-                 * Interval Seconds
-                 * @description How often to check, in seconds.
-                 * @default 60
-                 */
-                interval_seconds?: number;
-                /**
-                 * Kind
-                 * @description How it is checked.
-                 * @default http
-                 * @constant
-                 */
-                kind?: "http";
-                /**
-                 * Max Redirects
-                 * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
-                 * @default 5
-                 */
-                max_redirects?: number;
-                /**
-                 * Name
-                 * @description What people call it.
-                 */
-                name: string;
-                /**
-                 * Paused
-                 * @description A paused monitor is not checked, and the time counts as neither up nor down.
-                 * @default false
-                 */
-                paused?: boolean;
-                /**
-                 * Recover Threshold
-                 * @description How many successes in a row make it `up` again and close the incident.
-                 * @default 1
-                 */
-                recover_threshold?: number;
-                /**
-                 * Retry Interval Seconds
-                 * @description Default: 15, or the interval where that is shorter.
-                 * @default null
-                 */
-                retry_interval_seconds?: number | null;
-                /**
-                 * Target
-                 * @description The URL to watch: http or https, without credentials, not in a private network.
-                 */
-                target: string;
-                /**
-                 * Timeout Seconds
-                 * @description Default: 10, or the interval where that is shorter.
-                 * @default null
-                 */
-                timeout_seconds?: number | null;
-            }[];
+            monitors: components["schemas"]["MonitorSettings"][];
             /**
              * @description The organisation it belongs to. May be left out where you belong to exactly one.
              * @default null
@@ -2044,43 +2366,43 @@ export interface components {
             /** @example 12 */
             total: number;
         };
-        /** @description What creates a monitor. */
+        /** @description What creates a monitor. Its kind says which members it has; a heartbeat waits for pings, the others look. */
         MonitorDraft: {
+            /**
+             * @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value.
+             * @default []
+             */
+            assertions?: string[];
             /**
              * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
              * @default null
              */
             degraded_after_ms?: number | null;
             /**
-             * @description The status codes that count as success: `404`, or a range such as `200-299`.
-             * @default [
-             *       "200-299"
-             *     ]
+             * @description Monitors of the same organisation. While one of them is down, nobody is told that this one is.
+             * @default []
              */
-            expected_status?: string[];
+            depends_on?: string[];
             /**
-             * @description How many failures in a row make it `down` and open an incident.
-             * @default 2
+             * @description How many failures in a row make it `down` and open an incident. Of a heartbeat always 1. Default: 2.
+             * @default null
              */
-            fail_threshold?: number;
+            fail_threshold?: number | null;
             /**
-             * @description How often to check, in seconds.
-             * @default 60
+             * @description How often to check, in seconds. Default: 60.
+             * @default null
              */
-            interval_seconds?: number;
+            interval_seconds?: number | null;
             /**
-             * @description How it is checked.
+             * @description How it watches.
              * @default http
-             * @constant
+             * @enum {string}
              */
-            kind?: "http";
-            /**
-             * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
-             * @default 5
-             */
-            max_redirects?: number;
+            kind?: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             /** @description What people call it. */
             name: string;
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: components["schemas"]["HttpOptions"] | components["schemas"]["TcpOptions"] | components["schemas"]["TlsOptions"] | components["schemas"]["DnsOptions"] | components["schemas"]["IcmpOptions"] | components["schemas"]["HeartbeatOptions"];
             /**
              * @description The organisation it belongs to. May be left out where you belong to exactly one.
              * @default null
@@ -2092,23 +2414,81 @@ export interface components {
              */
             paused?: boolean;
             /**
-             * @description How many successes in a row make it `up` again and close the incident.
-             * @default 1
+             * @description How many successes in a row make it `up` and close the incident. Of a heartbeat always 1. Default: 1.
+             * @default null
              */
-            recover_threshold?: number;
+            recover_threshold?: number | null;
             /**
-             * @description Default: 15, or the interval where that is shorter.
+             * @description The worker regions that check it, a majority of which decides. Empty: whichever worker comes first.
+             * @default []
+             */
+            regions?: string[];
+            /**
+             * @description How soon to check again after the first failure, in seconds; at most the interval. Default: 15, or the interval where it is shorter.
              * @default null
              */
             retry_interval_seconds?: number | null;
-            /** @description The URL to watch: http or https, without credentials, not in a private network. */
-            target: string;
             /**
-             * @description Default: 10, or the interval where that is shorter.
+             * @description What a heartbeat is called in `/ping/<key>/<slug>`. Default: made of its name.
+             * @default null
+             */
+            slug?: string | null;
+            /**
+             * @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none.
+             * @default null
+             */
+            target?: string | null;
+            /**
+             * @description How long one check may take, in seconds; at most the interval. Default: 10, or the interval where that is shorter.
              * @default null
              */
             timeout_seconds?: number | null;
-        };
+        } & ({
+            /** @constant */
+            kind?: "http";
+            options?: components["schemas"]["HttpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tcp";
+            options?: components["schemas"]["TcpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tls";
+            options?: components["schemas"]["TlsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "dns";
+            options?: components["schemas"]["DnsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "icmp";
+            options?: components["schemas"]["IcmpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            assertions?: unknown;
+            degraded_after_ms?: null;
+            /** @enum {unknown} */
+            fail_threshold?: 1 | null;
+            interval_seconds?: null;
+            /** @constant */
+            kind: "heartbeat";
+            options?: components["schemas"]["HeartbeatOptions"];
+            /** @enum {unknown} */
+            recover_threshold?: 1 | null;
+            regions?: unknown;
+            retry_interval_seconds?: null;
+            target?: null;
+            timeout_seconds?: null;
+        });
         /** @description A monitor that needs somebody: down, about to be, or slow. */
         MonitorInTrouble: {
             /** Format: uuid */
@@ -2119,45 +2499,182 @@ export interface components {
             state: components["schemas"]["State"];
             /** Format: date-time */
             state_since: string;
-            /** @example https://example.com/ */
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
         };
         /** @description The monitor that was down. */
         MonitorOfIncident: {
             /** Format: uuid */
             id: string;
-            /** @constant */
-            kind: "http";
+            /** @enum {string} */
+            kind: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
             name: string;
             paused: boolean;
             state: components["schemas"]["State"];
-            target: string;
+            /**
+             * @description Null of a heartbeat.
+             * @example https://example.com/
+             */
+            target: string | null;
         };
-        /** @description What changes a monitor (RFC 7396): what is left out stays; null takes away, where there may be nothing. */
+        /**
+         * @description What changes a monitor (RFC 7396): what is left out stays; null takes away, where there may be nothing.
+         *
+         *     `options` are merged into those that there are, but for `auth`, which is sent whole, with its secret, or stays.
+         */
         MonitorPatch: {
+            /** @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value. */
+            assertions?: string[];
             /** @description A success slower than this, in milliseconds, is `degraded`. Null: never. */
             degraded_after_ms?: number | null;
-            /** @description The status codes that count as success: `404`, or a range such as `200-299`. */
-            expected_status?: string[];
-            /** @description How many failures in a row make it `down` and open an incident. */
-            fail_threshold?: number;
+            /** @description Monitors of the same organisation. While one of them is down, nobody is told that this one is. */
+            depends_on?: string[];
+            /** @description How many failures in a row make it `down` and open an incident. Of a heartbeat always 1. */
+            fail_threshold?: number | null;
             /** @description How often to check, in seconds. */
-            interval_seconds?: number;
-            /** @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status. */
-            max_redirects?: number;
+            interval_seconds?: number | null;
             /** @description What people call it. */
             name?: string;
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: {
+                [key: string]: unknown;
+            };
             /** @description A paused monitor is not checked, and the time counts as neither up nor down. */
             paused?: boolean;
-            /** @description How many successes in a row make it `up` again and close the incident. */
-            recover_threshold?: number;
+            /** @description How many successes in a row make it `up` and close the incident. Of a heartbeat always 1. */
+            recover_threshold?: number | null;
+            /** @description The worker regions that check it, a majority of which decides. Empty: whichever worker comes first. */
+            regions?: string[];
             /** @description How soon to check again after the first failure, in seconds; at most the interval. */
-            retry_interval_seconds?: number;
-            /** @description The URL to watch: http or https, without credentials, not in a private network. */
-            target?: string;
+            retry_interval_seconds?: number | null;
+            /** @description What a heartbeat is called in `/ping/<key>/<slug>`. */
+            slug?: string | null;
+            /** @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none. */
+            target?: string | null;
             /** @description How long one check may take, in seconds; at most the interval. */
-            timeout_seconds?: number;
+            timeout_seconds?: number | null;
         };
+        /** @description What a monitor is to be. Its kind says which members it has; a heartbeat waits for pings, the others look. */
+        MonitorSettings: {
+            /**
+             * @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value.
+             * @default []
+             */
+            assertions?: string[];
+            /**
+             * @description A success slower than this, in milliseconds, is `degraded`. Null: never.
+             * @default null
+             */
+            degraded_after_ms?: number | null;
+            /**
+             * @description Monitors of the same organisation. While one of them is down, nobody is told that this one is.
+             * @default []
+             */
+            depends_on?: string[];
+            /**
+             * @description How many failures in a row make it `down` and open an incident. Of a heartbeat always 1. Default: 2.
+             * @default null
+             */
+            fail_threshold?: number | null;
+            /**
+             * @description How often to check, in seconds. Default: 60.
+             * @default null
+             */
+            interval_seconds?: number | null;
+            /**
+             * @description How it watches.
+             * @default http
+             * @enum {string}
+             */
+            kind?: "http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat";
+            /** @description What people call it. */
+            name: string;
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: components["schemas"]["HttpOptions"] | components["schemas"]["TcpOptions"] | components["schemas"]["TlsOptions"] | components["schemas"]["DnsOptions"] | components["schemas"]["IcmpOptions"] | components["schemas"]["HeartbeatOptions"];
+            /**
+             * @description A paused monitor is not checked, and the time counts as neither up nor down.
+             * @default false
+             */
+            paused?: boolean;
+            /**
+             * @description How many successes in a row make it `up` and close the incident. Of a heartbeat always 1. Default: 1.
+             * @default null
+             */
+            recover_threshold?: number | null;
+            /**
+             * @description The worker regions that check it, a majority of which decides. Empty: whichever worker comes first.
+             * @default []
+             */
+            regions?: string[];
+            /**
+             * @description How soon to check again after the first failure, in seconds; at most the interval. Default: 15, or the interval where it is shorter.
+             * @default null
+             */
+            retry_interval_seconds?: number | null;
+            /**
+             * @description What a heartbeat is called in `/ping/<key>/<slug>`. Default: made of its name.
+             * @default null
+             */
+            slug?: string | null;
+            /**
+             * @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none.
+             * @default null
+             */
+            target?: string | null;
+            /**
+             * @description How long one check may take, in seconds; at most the interval. Default: 10, or the interval where that is shorter.
+             * @default null
+             */
+            timeout_seconds?: number | null;
+        } & ({
+            /** @constant */
+            kind?: "http";
+            options?: components["schemas"]["HttpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tcp";
+            options?: components["schemas"]["TcpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tls";
+            options?: components["schemas"]["TlsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "dns";
+            options?: components["schemas"]["DnsOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            /** @constant */
+            kind: "icmp";
+            options?: components["schemas"]["IcmpOptions"];
+            slug?: null;
+            target: string;
+        } | {
+            assertions?: unknown;
+            degraded_after_ms?: null;
+            /** @enum {unknown} */
+            fail_threshold?: 1 | null;
+            interval_seconds?: null;
+            /** @constant */
+            kind: "heartbeat";
+            options?: components["schemas"]["HeartbeatOptions"];
+            /** @enum {unknown} */
+            recover_threshold?: 1 | null;
+            regions?: unknown;
+            retry_interval_seconds?: null;
+            target?: null;
+            timeout_seconds?: null;
+        });
         /** @description A key as it is shown this once. */
         NewApiKey: {
             /** Format: date-time */
@@ -2330,13 +2847,86 @@ export interface components {
             /** @description Demand a second factor (`aal2`) for what owners do: delete, transfer, make and unmake owners, API keys. Owners change it, in a session that has shown one. */
             require_aal2?: boolean;
         };
+        /**
+         * @description What a check says of its target. `unknown`: it says something of us, and nothing of the target.
+         * @enum {string}
+         */
+        Outcome: "up" | "down" | "unknown";
         /** @description What a home screen needs. */
         Overview: {
             /** @description By name, at most 50. */
             organisations: components["schemas"]["OrganisationOverview"][];
         };
+        /**
+         * @description What a ping says. A log says nothing of how the job does; an ignored one came while nobody was to listen.
+         * @enum {string}
+         */
+        PingKind: "success" | "start" | "fail" | "log" | "ignored";
+        /** @description A ping that came in. */
+        PingRow: {
+            /**
+             * @description How much text came with it; /body has it.
+             * @example 512
+             */
+            body_bytes: number;
+            /**
+             * @description How long the run took that it ended, in milliseconds: since the start ping of the same run, at most 72 hours. Null where there was none.
+             * @example 8123
+             */
+            duration_ms: number | null;
+            /** @example 0 */
+            exit_status: number | null;
+            /** Format: uuid */
+            id: string;
+            /** @description `ignored`: it came during a pause that only a person ends. */
+            kind: components["schemas"]["PingKind"];
+            /** @example POST */
+            method: string;
+            /**
+             * @description The numbers that came with it.
+             * @example {
+             *       "rows": 120
+             *     }
+             */
+            metrics: {
+                [key: string]: number;
+            } | null;
+            /**
+             * @description Its number among the pings of this heartbeat.
+             * @example 17
+             */
+            n: number;
+            /** Format: date-time */
+            received_at: string;
+            /**
+             * @description Where it came from: an IPv4 address, or the /64 of an IPv6 address.
+             * @example 203.0.113.7
+             */
+            remote_ip: string | null;
+            /** @description The id of the run, where the job sent one. */
+            rid: string | null;
+            /** @example curl/8.14.1 */
+            user_agent: string | null;
+        };
+        /** @description One page of a list. */
+        PingRowPage: {
+            data: components["schemas"]["PingRow"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
         /** @description What one check saw. Milliseconds of each phase; null where it was not reached or did not happen. */
         Preview: {
+            /**
+             * @description What became of each assertion; null where there are none, or it did not come to them.
+             * @example [
+             *       {
+             *         "assertion": "json $.queue.depth < 100",
+             *         "holds": true,
+             *         "observed": "12"
+             *       }
+             *     ]
+             */
+            assertions: components["schemas"]["Finding"][] | null;
             /** @example 11.8 */
             connect_ms: number | null;
             /** @example 3.1 */
@@ -2345,8 +2935,7 @@ export interface components {
             error_kind: components["schemas"]["ErrorKind"] | null;
             /** @example 48.2 */
             first_byte_ms: number | null;
-            /** @enum {string} */
-            outcome: "up" | "down";
+            outcome: components["schemas"]["Outcome"];
             /** @example 203.0.113.7 */
             remote_ip: string | null;
             /** Format: date-time */
@@ -2360,34 +2949,57 @@ export interface components {
             /** @example 89.4 */
             total_ms: number | null;
         };
-        /** @description What to check once, without saving it. */
+        /** @description What to check once, without saving it. A heartbeat cannot be: nobody goes and looks. */
         PreviewDraft: {
             /**
-             * @description The status codes that count as success: `404`, or a range such as `200-299`.
-             * @default [
-             *       "200-299"
-             *     ]
+             * @description What must hold of each answer, as `json $.queue.depth < 100`: subject, operator, JSON value.
+             * @default []
              */
-            expected_status?: string[];
+            assertions?: string[];
             /**
              * @description How it is checked.
              * @default http
-             * @constant
+             * @enum {string}
              */
-            kind?: "http";
+            kind?: "http" | "tcp" | "tls" | "dns" | "icmp";
+            /** @description What only its kind knows. What is left out has its default. */
+            options?: components["schemas"]["HttpOptions"] | components["schemas"]["TcpOptions"] | components["schemas"]["TlsOptions"] | components["schemas"]["DnsOptions"] | components["schemas"]["IcmpOptions"];
             /**
-             * @description How many redirects to follow; 0: none, so that a 3xx is judged by expected_status.
-             * @default 5
+             * @description What to watch. http: a URL, http or https, without credentials. tcp, tls: host:port. dns: a name. icmp: a host. None of them in a private network. A heartbeat has none.
+             * @default null
              */
-            max_redirects?: number;
-            /** @description The URL to watch: http or https, without credentials, not in a private network. */
-            target: string;
+            target?: string | null;
             /**
              * @description At most 10 s: you are waiting for it.
              * @default 10
              */
             timeout_seconds?: number;
-        };
+        } & ({
+            /** @constant */
+            kind?: "http";
+            options?: components["schemas"]["HttpOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tcp";
+            options?: components["schemas"]["TcpOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "tls";
+            options?: components["schemas"]["TlsOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "dns";
+            options?: components["schemas"]["DnsOptions"];
+            target: string;
+        } | {
+            /** @constant */
+            kind: "icmp";
+            options?: components["schemas"]["IcmpOptions"];
+            target: string;
+        });
         /** @description RFC 9457 problem details. */
         Problem: {
             /** @description Stable, for programs. New codes may come. */
@@ -2467,6 +3079,11 @@ export interface components {
             /** @enum {string} */
             status: "ready" | "unready";
         };
+        /**
+         * @description What is asked for.
+         * @enum {string}
+         */
+        RecordType: "A" | "AAAA" | "CAA" | "CNAME" | "MX" | "NS" | "PTR" | "SOA" | "SRV" | "TXT";
         /** @description Why a monitor of a batch was not created. */
         Refused: {
             /**
@@ -2519,6 +3136,11 @@ export interface components {
          * @enum {string}
          */
         State: "new" | "up" | "degraded" | "pending" | "down" | "unknown";
+        /**
+         * @description How a heartbeat does at this moment: its state, and what only the clock tells. `late`: due, and within grace.
+         * @enum {string}
+         */
+        Status: "new" | "up" | "late" | "started" | "down" | "paused";
         /** @description What it was done to. */
         Subject: {
             /**
@@ -2531,6 +3153,22 @@ export interface components {
              * @example monitor
              */
             kind: string;
+        };
+        /** @description How a tcp check goes. */
+        TcpOptions: {
+            /**
+             * @description What to send once it is connected, as UTF-8. Null: nothing; many servers speak first.
+             * @default null
+             */
+            send?: string | null;
+        };
+        /** @description How a tls check goes. The chain and the host name are always verified. */
+        TlsOptions: {
+            /**
+             * @description The name to ask for (SNI), and that the certificate must be for. Null: the target's host.
+             * @default null
+             */
+            server_name?: string | null;
         };
         /** @description Who owns the organisation from now on. */
         Transfer: {
@@ -2872,6 +3510,141 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description In plain text: OK. */
+        Says200: {
+            headers: {
+                "Ping-Body-Limit": components["headers"]["Ping-Body-Limit"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example OK */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Created. */
+        Says201: {
+            headers: {
+                "Ping-Body-Limit": components["headers"]["Ping-Body-Limit"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Created */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: invalid url format. */
+        Says400: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example invalid url format */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: quota exceeded. */
+        Says403: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example quota exceeded */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: not found. */
+        Says404: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example not found */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: ambiguous slug. */
+        Says409: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example ambiguous slug */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: rate limited. */
+        Says429: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example rate limited */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Internal error. */
+        Says500: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Internal error */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Unavailable. */
+        Says503: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Unavailable */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Timed out. */
+        Says504: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Timed out */
+                "text/plain; charset=utf-8": string;
+            };
+        };
         /** @description `timed_out`: The database took too long. Try again. */
         TimedOut: {
             headers: {
@@ -2979,6 +3752,17 @@ export interface components {
          */
         org_id: string;
         /**
+         * @description The id of the ping.
+         * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+         */
+        ping_id: string;
+        /** @description The name of the ping key. */
+        ping_key: string;
+        /** @description The name of the signal. */
+        signal: string;
+        /** @description The name of the slug. */
+        slug: string;
+        /**
          * @description The id of the user.
          * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
          */
@@ -3011,6 +3795,11 @@ export interface components {
          * @example /v1/monitors/92190002-9c06-5629-91ca-479bd106deff
          */
         Location: string;
+        /**
+         * @description How many bytes of a ping's body are kept; what is longer is cut.
+         * @example 100000
+         */
+        "Ping-Body-Limit": number;
         /**
          * @description What is left of the limit (`r`), and in how many seconds (`t`) it is whole again.
          * @example "default";r=592;t=37
@@ -3261,6 +4050,294 @@ export interface operations {
             422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
+        };
+    };
+    ping: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_by_post: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+            };
+            cookie?: never;
+        };
+        /** @description What the job has to say. */
+        requestBody?: {
+            content: {
+                /** @example Backup of 3 databases: 120 rows */
+                "*/*": string;
+            };
+        };
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_signal: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_signal_by_post: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+            };
+            cookie?: never;
+        };
+        /** @description What the job has to say. */
+        requestBody?: {
+            content: {
+                /** @example Backup of 3 databases: 120 rows */
+                "*/*": string;
+            };
+        };
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_slug_signal: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /** @description The name of the ping key. */
+                ping_key: components["parameters"]["ping_key"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+                /** @description The name of the slug. */
+                slug: components["parameters"]["slug"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_slug_signal_by_post: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /** @description The name of the ping key. */
+                ping_key: components["parameters"]["ping_key"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+                /** @description The name of the slug. */
+                slug: components["parameters"]["slug"];
+            };
+            cookie?: never;
+        };
+        /** @description What the job has to say. */
+        requestBody?: {
+            content: {
+                /** @example Backup of 3 databases: 120 rows */
+                "*/*": string;
+            };
+        };
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
         };
     };
     readyz: {
@@ -4869,6 +5946,8 @@ export interface operations {
                 cursor?: components["parameters"]["cursor"];
                 /** @description What to answer with each monitor, in the same call. */
                 include?: ("open_incident" | "latest_check")[];
+                /** @description Only those of this kind, or of one of several. */
+                kind?: ("http" | "tcp" | "tls" | "dns" | "icmp" | "heartbeat")[];
                 /** @description How many rows to answer at most. */
                 limit?: components["parameters"]["limit"];
                 /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
@@ -5202,8 +6281,8 @@ export interface operations {
                 limit?: components["parameters"]["limit"];
                 /** @description By what to sort; with a minus: downwards. Ties go by id, in the same direction. */
                 order?: "started_at" | "-started_at";
-                /** @description Only successes, or only failures. */
-                outcome?: "up" | "down";
+                /** @description Only with this outcome. */
+                outcome?: "up" | "down" | "unknown";
                 /** @description Only those that began before this time, RFC 3339. */
                 to?: string;
             };
@@ -5241,6 +6320,58 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CheckPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_heartbeat: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HeartbeatNow"];
                 };
             };
             304: components["responses"]["NotModified"];
@@ -5308,6 +6439,121 @@ export interface operations {
             409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
             412: components["responses"]["PreconditionFailed"];
             422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_pings: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PingRowPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_ping_body: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example Backup of 3 databases: 120 rows */
+                    "text/plain; charset=utf-8": string;
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];

@@ -28,6 +28,17 @@ def _beginning(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+def _without_secrets(options: dict[str, Any]) -> dict[str, Any]:
+    """Headers, bodies and what is sent may hold keys; what `auth` signs in with is not in there at all."""
+    shown = {name: _mark(value) if name in {"body", "send"} else value for name, value in options.items()}
+    headers = options.get("headers")
+    return shown | {"headers": {name: _mark(value) for name, value in headers.items()}} if headers else shown
+
+
+def _mark(text: str | None) -> str | None:
+    return text and f"… ({_fingerprint(text)})"
+
+
 def _fingerprint(secret: str) -> str:
     """Tells one secret from another, and not what it is."""
     return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:12]
@@ -47,13 +58,13 @@ _SHOWN: dict[str, set[str]] = {
     },
     "monitor": {
         *("id", "org_id", "name", "kind", "interval_seconds", "timeout_seconds", "retry_interval_seconds"),
-        *("fail_threshold", "recover_threshold", "degraded_after_ms", "expected_status", "max_redirects", "state"),
-        *("state_since", "paused", "created_at", "updated_at", "version"),
+        *("fail_threshold", "recover_threshold", "degraded_after_ms", "assertions", "depends_on", "regions", "slug"),
+        *("state", "state_since", "flapping", "paused", "created_at", "updated_at", "version"),
     },
     "incident": {
         *("id", "org_id", "monitor_id", "state", "cause", "summary", "evidence", "started_at", "opened_at"),
         *("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution", "version"),
-        *("alerted_at", "held_by", "hold_ended_at"),
+        *("alerted_at", "held_by"),
     },
     "maintenance_window": {
         *("id", "org_id", "name", "description", "all_monitors", "monitor_ids", "starts_at", "ends_at", "time_zone"),
@@ -66,11 +77,12 @@ _SHOWN: dict[str, set[str]] = {
         *("last_status_code", "last_error", "created_at", "delivered_at"),
     },
 }
-_SHOWN_IN_PART: dict[str, dict[str, Callable[[str], str]]] = {
+_SHOWN_IN_PART: dict[str, dict[str, Callable[[Any], Any]]] = {
     "channel": {"url": _origin},
-    "monitor": {"target": _without_query},
+    "monitor": {"target": _without_query, "options": _without_secrets},
 }
 _HIDDEN: dict[str, set[str]] = {
+    "monitor": {"ping_id"},  # whoever knows it can ping
     "delivery": {"payload", "lease_token", "lease_until"},
     # Neither ever reaches an event: private.append_event leaves them out.
     "invitation": {"token_hash"},
@@ -91,14 +103,14 @@ def redact(subject_kind: str, row: Mapping[str, Any] | None) -> dict[str, Any] |
     return {column: _redacted(value, column in shown, in_part.get(column)) for column, value in row.items()}
 
 
-def _redacted(value: Any, is_shown: bool, part: Callable[[str], str] | None) -> Any:
+def _redacted(value: Any, is_shown: bool, part: Callable[[Any], Any] | None) -> Any:
     if value is None or is_shown:
         return value
-    if part is None or not isinstance(value, str):
+    if part is None:
         return REDACTED
     try:
         return part(value)
-    except ValueError:  # no URL that anybody can read
+    except (AttributeError, TypeError, ValueError):  # nothing of the kind that anybody can read
         return REDACTED
 
 

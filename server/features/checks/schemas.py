@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from server.features.checks.rules import ErrorKind
+from server.features.checks.rules import ErrorKind, Finding, Outcome
 from server.http.fields import Moment
 from server.http.pagination import ORDER_DESCRIPTION, OrderedBy, OrderedQuery
 
@@ -17,7 +17,7 @@ class Check(BaseModel):
     id: UUID
     started_at: datetime
     region: str = Field(description="Where it was seen from.", examples=["default"])
-    outcome: Literal["up", "down"]
+    outcome: Outcome = Field(description="unknown: it says something of us, and nothing of the target.")
     counted: bool = Field(
         description="False where it decided nothing: the monitor was changed meanwhile, or another worker took over.",
         examples=[True],
@@ -36,13 +36,17 @@ class Check(BaseModel):
     tls_expires_at: datetime | None = Field(
         description="When the certificate runs out.", examples=["2027-02-01T00:00:00Z"]
     )
+    assertions: list[Finding] | None = Field(
+        description="What became of each assertion; null where there are none, or it did not come to them.",
+        examples=[[{"assertion": "json $.queue.depth < 100", "observed": "12", "holds": True}]],
+    )
 
 
 class CheckQuery(OrderedQuery):
     """Which results to list."""
 
     order: Annotated[str, OrderedBy(("started_at",)), Field(description=ORDER_DESCRIPTION)] = "-started_at"
-    outcome: Annotated[Literal["up", "down"] | None, Field(description="Only successes, or only failures.")] = None
+    outcome: Annotated[Literal["up", "down", "unknown"] | None, Field(description="Only with this outcome.")] = None
     from_at: Annotated[
         Moment | None, Field(alias="from", description="Only those that began at this time or later, RFC 3339.")
     ] = None

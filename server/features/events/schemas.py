@@ -39,8 +39,8 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "monitor": _shape(
         "id org_id name kind target interval_seconds timeout_seconds retry_interval_seconds fail_threshold"
-        " recover_threshold degraded_after_ms expected_status max_redirects state state_since paused created_at"
-        " updated_at version",
+        " recover_threshold degraded_after_ms options assertions depends_on regions slug ping_id state state_since"
+        " flapping paused created_at updated_at version",
         "state_since created_at updated_at",
     ),
     "incident": _shape(

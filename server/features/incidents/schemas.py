@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.features.incidents.rules import IncidentState
-from server.features.monitors.rules import State
+from server.features.monitors.rules import Kind, State
 from server.features.orgs.rules import Role
 from server.http.choices import AnyOf
 from server.http.fields import NOT_BLANK, Moment, included
@@ -85,8 +85,8 @@ class MonitorOfIncident(BaseModel):
 
     id: UUID
     name: str
-    kind: Literal["http"]
-    target: str
+    kind: Kind
+    target: str | None = Field(description="Null of a heartbeat.", examples=["https://example.com/"])
     state: State
     paused: bool
 

@@ -1,6 +1,6 @@
 """Monitors: create, list, read, change, delete, pause, resume, preview."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ from server.features.monitors.schemas import (
 )
 from server.features.orgs.rules import may_edit, may_found
 from server.http import replies
+from server.http.merging import merge
 from server.http.parsing import parse_part
 from server.http.replies import Reply
 from server.http.routing import Call, Feature
@@ -69,7 +70,10 @@ def create_monitors(call: Call, body: MonitorBatch) -> Reply:
     drafts, refused = _read_drafts(call, body)
     org_id = org_to_write_to(call, body.org_id)
     rows = [draft.model_dump(mode="json") | {"org_id": str(org_id)} for draft in drafts.values()]
-    created = store.create_all(call.database, rows, each_by_itself=body.each_by_itself) if rows else b"[]"
+    try:
+        created = store.create_all(call.database, rows, each_by_itself=body.each_by_itself) if rows else b"[]"
+    except InvalidInput as refusal:
+        raise InvalidInput(faults=[_placed(fault, drafts) for fault in refusal.faults]) from None
     results = refused + [_batch_result(index, row) for index, row in zip(drafts, read_rows(created), strict=True)]
     return replies.shaped(
         BatchOutcome(
@@ -88,6 +92,7 @@ def list_monitors(call: Call, query: MonitorQuery) -> Reply:
         query,
         org_id=query.org_id,
         states=query.state,
+        kinds=query.kind,
         paused=query.paused,
         name_holds=query.q,
         include=query.include,
@@ -116,15 +121,18 @@ def read_monitor(call: Call, monitor_id: UUID, query: MonitorInclude) -> Reply:
     refusals=(NotFound, Forbidden, PreconditionFailed, Conflict),
 )
 def update_monitor(call: Call, monitor_id: UUID, body: MonitorPatch) -> Reply:
-    """Change a monitor. It is checked at once; a new target starts the count of failures afresh."""
+    """Change a monitor. It is checked at once; what asks something else starts the count of failures afresh.
+
+    `options` are merged into those that there are; its kind stays what it is.
+    """
     current = _monitor_to_edit(call, monitor_id)
-    changes = body.model_dump(mode="json", exclude_unset=True)
-    _require_consistent(
-        changes.get("interval_seconds", current.interval_seconds),
-        changes.get("timeout_seconds", current.timeout_seconds),
-        changes.get("retry_interval_seconds", current.retry_interval_seconds),
-    )
-    return _changed(call, store.update(call.database, monitor_id, changes, call.version))
+    changes = _read_change(call, body, current)
+    # What was merged stands on what was read, and on nothing that somebody has written since.
+    version = current.version if "options" in changes else call.version
+    changed = store.update(call.database, monitor_id, changes, version)
+    if changed is None and "options" in changes and call.version is None:
+        raise Conflict("Somebody else has changed or deleted it at the same moment. Send your change again.")
+    return _changed(call, changed)
 
 
 @feature.route(
@@ -178,22 +186,22 @@ def preview_monitor(call: Call, body: PreviewDraft) -> Reply:
 
 
 def _look(call: Call, body: PreviewDraft) -> Preview:
+    check = read_check(body.kind, body.target or "", body.timeout_seconds, body.options.model_dump(), body.assertions)
     if not _preview_places.acquire(blocking=False):
         raise RateLimited("Too many previews run at the moment.", retry_after_seconds=2)
     try:
-        options = {"expected_status": body.expected_status, "max_redirects": body.max_redirects}
-        check = read_check(body.kind, body.target, body.timeout_seconds, options)
         seen = check_once(check, call.services.egress, datetime.now(UTC))
     finally:
         _preview_places.release()
     return Preview(
-        outcome="up" if seen.ok else "down",
+        outcome=seen.outcome,
         started_at=seen.started_at,
         status_code=seen.status_code,
         error_kind=seen.error_kind,
         error_detail=seen.error_detail,
         remote_ip=seen.remote_ip,
         tls_expires_at=seen.tls_expires_at,
+        assertions=list(seen.findings) or None,
         **asdict(seen.timings),
     )
 
@@ -213,13 +221,54 @@ def _changed(call: Call, changed: bytes | None) -> Reply:
     return replies.one(Monitor, changed)
 
 
+def _read_change(call: Call, body: MonitorPatch, current: MonitorAndRole) -> dict[str, Any]:
+    """Return the columns that a change writes: read once more, now that the kind is known, and `options` merged.
+
+    Raises InvalidInput.
+    """
+    given = body.model_dump(mode="json", exclude_unset=True)
+    auth = None
+    if "options" in given:
+        given["options"], auth = _merged_options(current.options, given["options"])
+    context = {"egress": call.services.egress, "kind": current.kind}
+    changes = parse_part(MonitorPatch, given, "", context).model_dump(mode="json", exclude_unset=True)
+    if auth is not None:
+        changes["options"]["auth"] = auth
+    if current.kind != "heartbeat":
+        times = ("interval_seconds", "timeout_seconds", "retry_interval_seconds")
+        _require_consistent(*(changes.get(name, getattr(current, name)) for name in times))
+    return changes
+
+
+def _merged_options(current: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the options with a change merged in, and the `auth` that stays, as the database shows it.
+
+    Whoever sends `auth` sends the whole of it; sent back as it was read, it stays.
+    """
+    stays = "auth" not in given or given["auth"] == current.get("auth")
+    merged: dict[str, Any] = merge(current, {**given, "auth": None})
+    if stays:
+        return merged, current.get("auth")
+    return merged | {"auth": given["auth"]}, None
+
+
 def _completed(draft: Draft, pointer: str = "") -> Draft:
-    """Fill in what the interval decides where it was left out. Raises InvalidInput where the times do not agree."""
-    timeout_seconds = draft.timeout_seconds or rules.default_timeout(draft.interval_seconds)
-    retry_interval_seconds = draft.retry_interval_seconds or rules.retry_interval(draft.interval_seconds)
-    _require_consistent(draft.interval_seconds, timeout_seconds, retry_interval_seconds, pointer)
+    """Fill in what was left out and follows from the rest. Raises InvalidInput where the times do not agree."""
+    if draft.kind == "heartbeat":
+        slug = draft.slug if "slug" in draft.model_fields_set else rules.slug_of(draft.name)
+        return draft.model_copy(update={"slug": slug, "fail_threshold": 1, "recover_threshold": 1})
+    interval_seconds = draft.interval_seconds or rules.DEFAULT_INTERVAL_SECONDS
+    timeout_seconds = draft.timeout_seconds or rules.default_timeout(interval_seconds)
+    retry_interval_seconds = draft.retry_interval_seconds or rules.retry_interval(interval_seconds)
+    _require_consistent(interval_seconds, timeout_seconds, retry_interval_seconds, pointer)
     return draft.model_copy(
-        update={"timeout_seconds": timeout_seconds, "retry_interval_seconds": retry_interval_seconds}
+        update={
+            "interval_seconds": interval_seconds,
+            "timeout_seconds": timeout_seconds,
+            "retry_interval_seconds": retry_interval_seconds,
+            "fail_threshold": draft.fail_threshold or rules.DEFAULT_FAIL_THRESHOLD,
+            "recover_threshold": draft.recover_threshold or rules.DEFAULT_RECOVER_THRESHOLD,
+        }
     )
 
 
@@ -246,6 +295,15 @@ def _batch_result(index: int, row: dict[str, Any]) -> BatchResult:
     if "refused" in row:
         return _refused_result(index, refusal_within(problem_of(row["refused"])), f"/monitors/{index}")
     return BatchResult(index=index, monitor=Monitor.model_validate(row["monitor"]), refused=None)
+
+
+def _placed(fault: Fault, drafts: dict[int, MonitorSettings]) -> Fault:
+    """Return a fault that the database found in one of the drafts, pointing into the one whose parent it speaks of."""
+    for index, draft in drafts.items():
+        for place, parent in enumerate(draft.depends_on):
+            if fault.pointer == f"/depends_on/{place}" and str(parent) in fault.detail:
+                return replace(fault, pointer=f"/monitors/{index}{fault.pointer}")
+    return fault
 
 
 def _refused_result(index: int, refusal: AppError, pointer: str = "") -> BatchResult:

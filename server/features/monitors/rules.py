@@ -4,16 +4,28 @@
 timezone-aware UTC datetimes, read off the database's clock by the caller.
 """
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Literal, get_args
 from uuid import UUID
 
 from server.features.checks.rules import Observation, Outcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+# How a monitor watches. A heartbeat waits for pings; the others go and look.
+CheckKind = Literal["http", "tcp", "tls", "dns", "icmp"]
+Kind = Literal[CheckKind, "heartbeat"]
+KINDS: tuple[str, ...] = get_args(Kind)
+LONGEST_SLUG = 100
+DEFAULT_INTERVAL_SECONDS = 60
+DEFAULT_FAIL_THRESHOLD = 2
+DEFAULT_RECOVER_THRESHOLD = 1
 
 
 class State(StrEnum):
@@ -124,27 +136,31 @@ def agree(whole: Standing, regions: Sequence[Standing], at: datetime) -> Verdict
     """Decide what several regions mean together, one of which has just looked (at `at`) and was judged by itself.
 
     `whole` is the monitor as it stood: its state, its ledger, and when any region last looked before. A region is
-    connected that has looked within three intervals of its own, and has seen something.
+    connected that has looked within three intervals of its own, and has seen something. A look that comes in after
+    another region's later one is judged as of that.
     1. A strict majority of the connected regions that say `down` makes it `down`, since so many of them have failed.
     2. A strict majority that say `up` or `degraded` makes it so, likewise, and ends an incident.
     3. Without a majority it stays down where it was; else a region that fails makes it `pending`.
     4. No connected region: `unknown`.
+    After a time of which nothing is known, the first region that looks is the only connected one: until the others have
+    had three intervals to look as well, less than most of all regions neither open an incident nor end one.
     """
+    at = max(at, whole.last_observed_at or at)
     whole, hole = _after_hole(whole, at)
     votes = [region for region in regions if _is_connected(region, at)]
-    majority = len(votes) // 2 + 1
     if not votes:
         return _nothing_seen(whole, at, "no_region", hole)
-    down_since = _majority_since(votes, {State.DOWN}, majority)
+    most_of_all = len(regions) // 2 + 1 if whole.ledger_state in (None, State.UNKNOWN) else 0
+    down_since = _majority_since(votes, {State.DOWN}, most_of_all, at)
     if down_since is not None:
         return _down(whole, down_since, at, "majority_down", hole)
-    up_since = _majority_since(votes, {State.UP, State.DEGRADED}, majority)
+    is_down = whole.state is State.DOWN
+    up_since = _majority_since(votes, {State.UP, State.DEGRADED}, most_of_all if is_down else 0, at)
     if up_since is not None:
-        slow = sum(vote.state is State.DEGRADED for vote in votes) >= majority
-        since = up_since if whole.state is State.DOWN else at
+        slow = 2 * sum(vote.state is State.DEGRADED for vote in votes) > len(votes)
+        since = up_since if is_down else at
         return _up(whole, State.DEGRADED if slow else State.UP, since, at, "majority_up", hole)
-    state = State.DOWN if whole.state is State.DOWN else State.PENDING
-    return _verdict(replace(whole, state=state), at, at, hole)
+    return _verdict(replace(whole, state=State.DOWN if is_down else State.PENDING), at, at, hole)
 
 
 def missing_since(standing: Standing, at: datetime) -> datetime | None:
@@ -235,10 +251,18 @@ def _is_connected(region: Standing, at: datetime) -> bool:
     return at - region.last_observed_at <= 3 * timedelta(seconds=region.last_interval_seconds)
 
 
-def _majority_since(votes: Sequence[Standing], states: set[State], majority: int) -> datetime | None:
-    """Return since when at least `majority` of the votes are in one of these states; None where they are not."""
+def _majority_since(votes: Sequence[Standing], states: set[State], at_once: int, at: datetime) -> datetime | None:
+    """Return since when most of the votes are in one of these states; None where they are not.
+
+    Fewer than `at_once` of them count only when they have been so for three intervals.
+    """
     begun = sorted(vote.streak_since for vote in votes if vote.state in states and vote.streak_since is not None)
-    return begun[majority - 1] if len(begun) >= majority else None
+    if 2 * len(begun) <= len(votes):
+        return None
+    since = begun[len(votes) // 2]
+    longest_seconds = max(vote.last_interval_seconds or 0 for vote in votes)
+    is_old = at - since >= 3 * timedelta(seconds=longest_seconds)
+    return since if is_old or len(begun) >= at_once else None
 
 
 def next_due_at(monitor_id: UUID, policy: Policy, state: State, now: datetime) -> datetime:
@@ -264,6 +288,12 @@ def retry_interval(interval_seconds: int) -> int:
 def default_timeout(interval_seconds: int) -> int:
     """Return the default time a check may take, in seconds."""
     return min(interval_seconds, 10)
+
+
+def slug_of(name: str) -> str | None:
+    """Return what a heartbeat of this name is called in its ping URL; None where the name has nothing to make it of."""
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_]+", "-", letters)[:LONGEST_SLUG].strip("-") or None
 
 
 def inconsistencies(interval_seconds: int, timeout_seconds: int, retry_interval_seconds: int) -> dict[str, str]:

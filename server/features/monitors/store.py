@@ -9,7 +9,8 @@ from server.http.pagination import PageQuery, listed, paged
 
 COLUMNS = (
     "id,org_id,name,kind,target,interval_seconds,timeout_seconds,retry_interval_seconds,fail_threshold,recover_threshold,"
-    "degraded_after_ms,expected_status,max_redirects,state,state_since,paused,created_at,updated_at,version"
+    "degraded_after_ms,options,assertions,depends_on,regions,slug,ping_id,state,state_since,flapping,paused,created_at,"
+    "updated_at,version"
 )
 
 EMBEDDED = {
@@ -38,12 +39,13 @@ def list_page(
     *,
     org_id: UUID | None,
     states: tuple[str, ...],
+    kinds: tuple[str, ...],
     paused: bool | None,
     name_holds: str | None,
     include: tuple[str, ...] = (),
 ) -> bytes:
     """Return a page of monitors, filtered, with what `include` names, as a JSON array."""
-    return database.execute(_page(page, org_id, states, paused, name_holds, include))
+    return database.execute(_page(page, org_id, states, kinds, paused, name_holds, include))
 
 
 def read(database: Database, monitor_id: UUID, include: tuple[str, ...] = ()) -> bytes:
@@ -56,6 +58,7 @@ def _page(
     page: PageQuery,
     org_id: UUID | None,
     states: tuple[str, ...],
+    kinds: tuple[str, ...],
     paused: bool | None,
     name_holds: str | None,
     include: tuple[str, ...],
@@ -65,6 +68,8 @@ def _page(
         query = query.eq("org_id", org_id)
     if states:
         query = one_of(query, "state", states)
+    if kinds:
+        query = one_of(query, "kind", kinds)
     if paused is not None:
         query = query.eq("paused", paused)
     if name_holds is not None:

@@ -587,7 +587,7 @@ begin
 end
 $$;
 revoke execute on function private.holds_of(uuid), private.held_incidents(), private.note_hold(jsonb, jsonb),
-  private.hold_ended_at(jsonb),  private.decide_alert(),
+  private.hold_ended_at(jsonb), private.decide_alert(),
   private.drop_hold_of_resolved(), private.still_fails(uuid, timestamptz), public.release_alerts()
   from public, anon, authenticated;
 grant execute on function public.release_alerts() to service_role;

@@ -103,8 +103,8 @@ _TOKENS = cycle(WORLD["tokens"])
 def _complete_path(name: str, path: dict[str, Any]) -> None:
     last = list(path)[-1:]
     for parameter, value in path.items():
-        if parameter == "asset" or _is_like(_UUID, value):
-            is_taken = name in TAKERS and [parameter] == last
+        is_taken = name in TAKERS and [parameter] == last
+        if (is_taken or parameter in _KEPT) and (parameter == "asset" or _is_like(_UUID, value)):
             path[parameter] = next(_SPARE[TAKERS[name]] if is_taken else _KEPT[parameter])
 
 

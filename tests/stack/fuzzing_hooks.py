@@ -23,7 +23,7 @@ from server.app import all_operations
 from server.features.audit.rules import Position as AuditPosition
 from server.http.fields import URL_PATTERN
 from server.http.pagination import Order, PageQuery, Position
-from tests.stack.fuzzing_kinds import TARGETS, complete_kind
+from tests.stack.fuzzing_kinds import TARGETS, complete_kind, keep_to_every_kind
 
 WORLD = json.loads(Path("world.json").read_text())
 OPERATIONS = {operation.name: operation for operation in all_operations()}
@@ -79,6 +79,8 @@ def before_call(context: HookContext, case: "Case[Any]", kwargs: dict[str, Any])
     if OPERATIONS[name].query is not None:
         _complete_query(name, case.query, is_right=is_right)
     if isinstance(case.body, dict):
+        if name == "update_monitor" and is_right and _continues_another(case):
+            keep_to_every_kind(case.body)
         _complete_body(name, case.body, is_right=is_right)
         if name == "transfer_org" and _is_like(_UUID, case.body.get("user_id")):
             # Whoever is to own an organisation belongs to it.

@@ -78,10 +78,35 @@ class Settings:
     max_streams: int
 
 
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Which API the command line speaks to, and with which key."""
+
+    api_url: str
+    api_key: str = field(repr=False)
+
+
 def load_settings(env_file: Path = Path(".env")) -> Settings:
     """Read `.env` and the environment, which wins. Raises SettingsError."""
+    return read_settings(load_variables(env_file))
+
+
+def load_variables(env_file: Path = Path(".env")) -> Mapping[str, str]:
+    """Return the variables of `.env` and of the environment, which wins."""
     in_file = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
-    return read_settings({**in_file, **os.environ})
+    return {**in_file, **os.environ}
+
+
+def read_client_settings(env: Mapping[str, str]) -> ClientSettings:
+    """Build what the command line needs from name-value pairs. Raises SettingsError with every problem."""
+    read = _Reader(env)
+    settings: dict[str, Any] = {
+        "api_url": read.required("TOCSIN_URL", _url("https://tocsin.example.com", {"http", "https"})),
+        "api_key": read.required("TOCSIN_API_KEY", _api_key),
+    }
+    if read.problems:
+        raise SettingsError(read.problems)
+    return ClientSettings(**settings)
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
@@ -160,6 +185,12 @@ def _publishable_key(value: str) -> str:
 def _key(value: str) -> str:
     if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
         raise ValueError("must be one word: sb_publishable_…, sb_secret_… or a legacy JWT key")
+    return value
+
+
+def _api_key(value: str) -> str:
+    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
+        raise ValueError("must be one word: a key (tocsin_…) from POST /v1/api-keys")
     return value
 
 

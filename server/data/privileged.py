@@ -70,7 +70,7 @@ class Privileged:
         return self._call("forget_answers", {"max_rows": max_rows})
 
     def release_alerts(self) -> bytes:
-        """Tell of the incidents that nothing holds any longer: {held, released}."""
+        """Tell of the incidents that nothing holds any longer: {released}."""
         return self._call("release_alerts", {})
 
     def windows_to_extend(self, days_ahead: int, max_windows: int) -> bytes:

@@ -60,7 +60,6 @@ class _Pruned(RootModel[int]):
 
 
 class _Released(BaseModel):
-    held: int
     released: int
 
 

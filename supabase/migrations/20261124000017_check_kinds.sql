@@ -206,7 +206,10 @@ alter table private.monitor_schedules
 update private.monitor_schedules s set state = m.state from public.monitors m where m.id = s.monitor_id;
 
 -- The database's time when a worker last asked, so that a clock that was set back is noticed.
-create table private.told_time (only_row boolean primary key default true check (only_row), told_at timestamptz not null);
+create table private.told_time (
+  only_row boolean primary key default true constraint told_time_is_one_row check (only_row),
+  told_at timestamptz not null
+);
 alter table private.told_time enable row level security;
 revoke all on private.told_time from public, anon, authenticated;
 insert into private.told_time (told_at) values (now());

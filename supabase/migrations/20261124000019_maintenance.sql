@@ -57,7 +57,8 @@ create table public.maintenance_occurrences (
     window_id with =, tstzrange(starts_at, ends_at) with &&
   )
 );
-create index maintenance_occurrences_by_organisation on public.maintenance_occurrences (org_id, starts_at);
+create index maintenance_occurrences_by_organisation on public.maintenance_occurrences
+  using gist (org_id, tstzrange(starts_at, ends_at));
 create index maintenance_occurrences_by_window on public.maintenance_occurrences (window_id, starts_at);
 alter table public.maintenance_occurrences enable row level security;
 revoke all on public.maintenance_occurrences from anon, authenticated;
@@ -311,7 +312,7 @@ end
 $$;
 
 -- When a monitor is in maintenance within [from_at, to_at): merged where windows touch or overlap, cut to the bounds, in
--- their order. No occurrence is longer than 31 days, which is where the index is entered.
+-- their order.
 create function private.maintenance_of(of_monitor uuid, from_at timestamptz, to_at timestamptz)
 returns table (starts_at timestamptz, ends_at timestamptz)
 language sql stable
@@ -323,7 +324,7 @@ as $$
     from public.monitors m
     join public.maintenance_occurrences o on o.org_id = m.org_id
     where m.id = of_monitor and (o.all_monitors or o.monitor_ids @> array[m.id])
-      and o.starts_at > from_at - interval '31 days' and o.starts_at < to_at and o.ends_at > from_at
+      and tstzrange(o.starts_at, o.ends_at) && tstzrange(from_at, to_at)
   ) merged
   order by lower(covered)
 $$;
@@ -347,14 +348,13 @@ grant execute on function public.windows_to_extend(integer, integer),
 -- ---------------------------------------------------------------- what holds an alert
 
 -- `held_by`: why the message that an incident has opened waits, [{kind: "dependency", monitor_id, name} |
--- {kind: "maintenance", window_id, name, until}]; null where it does not. `hold_ended_at`: since when nothing holds it any
--- more, while the monitor is looked at once more. `alerted_at`: when the message was put into the outbox.
+-- {kind: "maintenance", window_id, name, until}]; null where it does not. `alerted_at`: when the message was put into the
+-- outbox. `evidence.held` keeps each change, [{at, by}]: an empty `by` last says since when nothing holds it any more, while
+-- the monitor is looked at once more.
 alter table public.incidents
   add column held_by jsonb,
-  add column hold_ended_at timestamptz,
   add column alerted_at timestamptz,
-  add constraint incidents_held_or_alerted check (held_by is null or (alerted_at is null and resolved_at is null)),
-  add constraint incidents_hold_ended_of_held check (hold_ended_at is null or held_by is not null);
+  add constraint incidents_held_or_alerted check (held_by is null or (alerted_at is null and resolved_at is null));
 -- Until now everybody was told at once. No event: nothing happens to them.
 alter table public.incidents disable trigger user;
 update public.incidents set alerted_at = opened_at;
@@ -362,31 +362,44 @@ alter table public.incidents enable trigger user;
 create index incidents_held on public.incidents (id) where held_by is not null;
 
 -- What holds the alert of a monitor now; null where nothing does. A parent holds, however far up, while it is down or may
--- be (pending); one that is paused, unknown or up does not. `union` ends a walk in circles, which cannot be.
+-- be (pending); one that is paused, unknown or up does not. Step by step and no recursive query, which Postgres plans for a
+-- hundred times the rows that there are: 3.4 ms instead of 0.1 among 5,000 monitors. Who has been seen is not asked again,
+-- so that a circle, which cannot be, ends.
 create function private.holds_of(of_monitor uuid) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  with recursive ancestor (id) as (
-    select unnest(m.depends_on) from public.monitors m where m.id = of_monitor
-    union
-    select unnest(m.depends_on) from ancestor a join public.monitors m on m.id = a.id
-  )
-  select jsonb_agg(h.hold order by h.hold)
-  from (
-    select jsonb_build_object('kind', 'dependency', 'monitor_id', p.id, 'name', p.name) as hold
-    from ancestor a join public.monitors p on p.id = a.id
-    where p.id <> of_monitor and not p.paused and p.state in ('down', 'pending')
-    union all
-    select jsonb_build_object('kind', 'maintenance', 'window_id', w.id, 'name', w.name,
-      'until', private.rfc3339(max(o.ends_at)))
-    from public.monitors m
-    join public.maintenance_occurrences o on o.org_id = m.org_id
-    join public.maintenance_windows w on w.id = o.window_id
-    where m.id = of_monitor and (o.all_monitors or o.monitor_ids @> array[m.id])
-      and o.starts_at > now() - interval '31 days' and o.starts_at <= now() and o.ends_at > now()
-    group by w.id, w.name
-  ) h
+declare
+  of_org uuid;
+  parents uuid[];
+  ancestors uuid[] := '{}';
+begin
+  select m.org_id, m.depends_on into of_org, parents from public.monitors m where m.id = of_monitor;
+  while cardinality(parents) > 0 loop
+    ancestors := ancestors || parents;
+    parents := array(
+      select distinct parent
+      from public.monitors m cross join lateral unnest(m.depends_on) parent
+      where m.id = any (parents) and parent <> all (ancestors)
+    );
+  end loop;
+  return (
+    select jsonb_agg(h.hold order by h.hold)
+    from (
+      select jsonb_build_object('kind', 'dependency', 'monitor_id', p.id, 'name', p.name) as hold
+      from public.monitors p
+      where p.id = any (ancestors) and p.id <> of_monitor and not p.paused and p.state in ('down', 'pending')
+      union all
+      select jsonb_build_object('kind', 'maintenance', 'window_id', w.id, 'name', w.name,
+        'until', private.rfc3339(max(o.ends_at)))
+      from public.maintenance_occurrences o
+      join public.maintenance_windows w on w.id = o.window_id
+      where o.org_id = of_org and tstzrange(o.starts_at, o.ends_at) @> now()
+        and (o.all_monitors or o.monitor_ids @> array[of_monitor])
+      group by w.id, w.name
+    ) h
+  );
+end
 $$;
 
 -- Adds a line to what an incident's evidence says of its alert, `held`: [{at, by}], an empty `by` where nothing holds it
@@ -398,6 +411,14 @@ as $$
   select evidence || jsonb_build_object('held',
     case when jsonb_array_length(evidence -> 'held') >= 50 then (evidence -> 'held') - 0 else coalesce(evidence -> 'held', '[]') end
     || jsonb_build_object('at', private.rfc3339(clock_timestamp()), 'by', coalesce(by, '[]'::jsonb)))
+$$;
+
+-- Since when nothing holds a held incident any more; null where something does.
+create function private.hold_ended_at(evidence jsonb) returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select case when evidence #> '{held,-1,by}' = '[]' then (evidence #>> '{held,-1,at}')::timestamptz end
 $$;
 
 -- Whether the message of a new incident waits, and for what.
@@ -426,7 +447,6 @@ as $$
 begin
   if new.resolved_at is not null and new.held_by is not null then
     new.held_by := null;
-    new.hold_ended_at := null;
   end if;
   return new;
 end
@@ -489,10 +509,41 @@ begin
 end
 $$;
 
+-- The held incidents to look at: while there are few, all of them. Of many, those whose hold has ended, one of whose holds is
+-- no more, and each second another sixteenth of the rest, for what else may have changed. At most 500, whichever.
+create function private.held_incidents() returns setof public.incidents
+language sql
+set search_path = ''
+as $$
+  select i.*
+  from public.incidents i
+  where i.held_by is not null and (
+    (select count(*) <= 100 from (select from public.incidents f where f.held_by is not null limit 101) few)
+    or private.hold_ended_at(i.evidence) is not null
+    or hashtext(i.id::text) & 15 = extract(epoch from now())::bigint % 16
+    or exists (
+      select from jsonb_array_elements(i.held_by) hold
+      where case hold ->> 'kind'
+        when 'dependency' then not exists (
+          select from public.monitors p
+          where p.id = (hold ->> 'monitor_id')::uuid and not p.paused and p.state in ('down', 'pending')
+        )
+        else (hold ->> 'until')::timestamptz <= now() or not exists (
+          select from public.maintenance_occurrences o
+          where o.window_id = (hold ->> 'window_id')::uuid and o.ends_at = (hold ->> 'until')::timestamptz
+        )
+      end
+    )
+  )
+  order by random()
+  limit 500
+$$;
+
 -- Tells of the incidents that nothing holds any longer and that still go on, and keeps up what the others are held by. The
 -- worker calls it about every second; it costs one look at an index where nothing is held; of two workers at once one does
 -- nothing. When the last hold ends, the monitor is looked at once more first: what depended on a parent has not been asked
--- since the parent came back, and would page everybody for what is over. Answers {held, released}.
+-- since the parent came back, and would page everybody for what is over. An incident that somebody is just changing is left
+-- to the next time. Answers {released}.
 create function public.release_alerts() returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -500,39 +551,43 @@ as $$
 declare
   incident public.incidents;
   holds jsonb;
-  held integer := 0;
+  ended_at timestamptz;
+  changed integer := 0;
   released integer := 0;
 begin
   if not exists (select from public.incidents i where i.held_by is not null)
     or not pg_try_advisory_xact_lock(hashtext('public.release_alerts')) then
-    return jsonb_build_object('held', 0, 'released', 0);
+    return jsonb_build_object('released', 0);
   end if;
-  for incident in
-    select * from public.incidents i where i.held_by is not null order by i.id for update skip locked
-  loop
+  for incident in select * from private.held_incidents() loop
     holds := private.holds_of(incident.monitor_id);
-    held := held + 1;
+    ended_at := private.hold_ended_at(incident.evidence);
+    continue when case
+      when holds is not null then holds = incident.held_by and ended_at is null
+      else ended_at is not null and not private.still_fails(incident.monitor_id, ended_at)
+    end;
+    perform from public.incidents i where i.id = incident.id and i.held_by is not null for update skip locked;
+    continue when not found;
     if holds is not null then
-      if holds <> incident.held_by or incident.hold_ended_at is not null then
-        update public.incidents i
-        set held_by = holds, hold_ended_at = null, evidence = private.note_hold(i.evidence, holds)
-        where i.id = incident.id;
-      end if;
-    elsif incident.hold_ended_at is null then
       update public.incidents i
-      set hold_ended_at = clock_timestamp(), evidence = private.note_hold(i.evidence, null)
+      set held_by = holds, evidence = private.note_hold(i.evidence, holds)
       where i.id = incident.id;
+    elsif ended_at is null then
+      update public.incidents i set evidence = private.note_hold(i.evidence, null) where i.id = incident.id;
       perform private.still_fails(incident.monitor_id, clock_timestamp());
-    elsif private.still_fails(incident.monitor_id, incident.hold_ended_at) then
-      update public.incidents i set held_by = null, hold_ended_at = null, alerted_at = clock_timestamp()
-      where i.id = incident.id;
+    else
+      update public.incidents i set held_by = null, alerted_at = clock_timestamp() where i.id = incident.id;
       released := released + 1;
     end if;
+    -- What is changed stays locked until the end, and whoever records a check may want it.
+    changed := changed + 1;
+    exit when changed = 100;
   end loop;
-  return jsonb_build_object('held', held - released, 'released', released);
+  return jsonb_build_object('released', released);
 end
 $$;
-revoke execute on function private.holds_of(uuid), private.note_hold(jsonb, jsonb), private.decide_alert(),
+revoke execute on function private.holds_of(uuid), private.held_incidents(), private.note_hold(jsonb, jsonb),
+  private.hold_ended_at(jsonb), private.decide_alert(),
   private.drop_hold_of_resolved(), private.still_fails(uuid, timestamptz), public.release_alerts()
   from public, anon, authenticated;
 grant execute on function public.release_alerts() to service_role;

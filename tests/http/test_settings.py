@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from server.settings import RATE_LIMITS, REFERENCES, SettingsError, load_settings, read_settings
+from server.settings import RATE_LIMITS, REFERENCES, SettingsError, load_settings, read_client_settings, read_settings
 from tests.http.conftest import ENVIRONMENT
 from tests.stack.product import ROOT
 
@@ -172,3 +172,12 @@ def test_what_could_not_work_is_refused_by_name_and_a_secret_in_it_is_not_repeat
 @pytest.mark.parametrize("url", ["http://127.0.0.1:54321", "https://db.example.com/supabase/", "http://[::1]:54321"])
 def test_supabase_may_stand_anywhere(url):
     assert read_settings({**MINIMAL, "SUPABASE_URL": url}).supabase_url == url.rstrip("/")
+
+
+def test_the_command_line_needs_an_address_and_a_key_and_nothing_of_the_server():
+    read = read_client_settings({"TOCSIN_URL": "https://tocsin.example.com/", "TOCSIN_API_KEY": "tocsin_k"})
+    assert (read.api_url, read.api_key) == ("https://tocsin.example.com", "tocsin_k")
+    assert "tocsin_k" not in repr(read)
+    with pytest.raises(SettingsError) as refused:
+        read_client_settings({"TOCSIN_URL": "tocsin.example.com", "TOCSIN_API_KEY": "two words"})
+    assert [problem.split()[0] for problem in refused.value.problems] == ["TOCSIN_URL", "TOCSIN_API_KEY"]

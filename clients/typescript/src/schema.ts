@@ -1906,6 +1906,8 @@ export interface components {
         IncidentGoingOn: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told; null: nobody has been told. */
+            alerted_at: string | null;
             /** @example status */
             cause: string;
             /**
@@ -1916,6 +1918,13 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /**
+             * @description Why nobody has been told yet, as in `GET /v1/incidents`; null where nothing holds the alert.
+             * @example null
+             */
+            held_by: {
+                [key: string]: unknown;
+            }[] | null;
             /** Format: uuid */
             id: string;
             /** Format: uuid */

@@ -64,7 +64,7 @@ _SHOWN: dict[str, set[str]] = {
     "incident": {
         *("id", "org_id", "monitor_id", "state", "cause", "summary", "evidence", "started_at", "opened_at"),
         *("acknowledged_at", "acknowledged_by", "resolved_at", "resolved_by", "resolution", "version"),
-        *("alerted_at", "held_by", "hold_ended_at"),
+        *("alerted_at", "held_by"),
     },
     "maintenance_window": {
         *("id", "org_id", "name", "description", "all_monitors", "monitor_ids", "starts_at", "ends_at", "time_zone"),

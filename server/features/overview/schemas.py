@@ -54,6 +54,11 @@ class IncidentGoingOn(BaseModel):
     resolved_at: datetime | None
     resolved_by: UUID | None
     resolution: str | None
+    alerted_at: datetime | None = Field(description="When the channels were told; null: nobody has been told.")
+    held_by: list[dict[str, Any]] | None = Field(
+        description="Why nobody has been told yet, as in `GET /v1/incidents`; null where nothing holds the alert.",
+        examples=[None],
+    )
     version: int = Field(examples=[1])
 
 

@@ -250,7 +250,7 @@ def test_a_route_calls_the_database_as_often_as_it_is_listed(
     path = path_of(operation).replace("<string:asset>", "start.js")
     for name, given in {
         "heartbeat": MONITOR["id"],
-        "ping_key": "tocsin_x",
+        "ping_key": f"tocsin_AbCdEfGh_{43 * 'x'}",
         "slug": "backup",
         "signal": "start",
     }.items():

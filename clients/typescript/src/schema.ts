@@ -104,6 +104,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/ping/{ping_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say that the job of a heartbeat succeeded
+         * @description Say that the job of a heartbeat succeeded. `ping_id` is the heartbeat's, a UUID that whoever knows may ping.
+         */
+        get: operations["ping"];
+        put?: never;
+        /**
+         * Say that the job of a heartbeat succeeded
+         * @description Say that the job of a heartbeat succeeded. `ping_id` is the heartbeat's, a UUID that whoever knows may ping.
+         */
+        post: operations["ping_by_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ping/{ping_id}/{signal}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat
+         * @description Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat. Or `<key>/<slug>`: it succeeded. The key is an API key with the scope `pings:write`, the slug that of a heartbeat of its organisation.
+         */
+        get: operations["ping_signal"];
+        put?: never;
+        /**
+         * Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat
+         * @description Say `start`, `fail`, `log` or an exit status from 0 to 255 of a heartbeat. Or `<key>/<slug>`: it succeeded. The key is an API key with the scope `pings:write`, the slug that of a heartbeat of its organisation.
+         */
+        post: operations["ping_signal_by_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ping/{ping_key}/{slug}/{signal}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation
+         * @description Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation.
+         */
+        get: operations["ping_slug_signal"];
+        put?: never;
+        /**
+         * Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation
+         * @description Say `start`, `fail`, `log` or an exit status of the heartbeat that a slug names in the key's organisation.
+         */
+        post: operations["ping_slug_signal_by_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -496,6 +568,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/maintenance-windows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List maintenance windows, newest first; with `active=true`, what is in maintenance now
+         * @description List maintenance windows, newest first; with `active=true`, what is in maintenance now.
+         */
+        get: operations["list_maintenance_windows"];
+        put?: never;
+        /**
+         * Announce maintenance, once or recurring
+         * @description Announce maintenance, once or recurring. What has begun already counts from now on.
+         */
+        post: operations["create_maintenance_window"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/maintenance-windows/{window_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read one maintenance window
+         * @description Read one maintenance window.
+         */
+        get: operations["read_maintenance_window"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a maintenance window
+         * @description Delete a maintenance window. What goes on ends, and what is over stays in the history of its monitors.
+         */
+        delete: operations["delete_maintenance_window"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a maintenance window
+         * @description Change a maintenance window. What is over stays; what goes on ends, or goes on as the change has it.
+         */
+        patch: operations["update_maintenance_window"];
+        trace?: never;
+    };
+    "/v1/maintenance-windows/{window_id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End what goes on now, before its time
+         * @description End what goes on now, before its time. What recurs comes again. 409 where nothing goes on.
+         */
+        post: operations["end_maintenance_window"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/me": {
         parameters: {
             query?: never;
@@ -608,6 +752,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/monitors/{monitor_id}/heartbeat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say how a heartbeat does at this moment
+         * @description Say how a heartbeat does at this moment. What only the clock tells (late, started) is worked out as you ask.
+         */
+        get: operations["read_heartbeat"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/monitors/{monitor_id}/intervals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the stretches of time that a monitor spent in one state, newest first
+         * @description List the stretches of time that a monitor spent in one state, newest first. What has ended never changes. A window shows the lines that touch it, whole.
+         */
+        get: operations["list_intervals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/monitors/{monitor_id}/pause": {
         parameters: {
             query?: never;
@@ -628,6 +812,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/monitors/{monitor_id}/pings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a heartbeat's pings, newest first, with how long each run took
+         * @description List a heartbeat's pings, newest first, with how long each run took.
+         */
+        get: operations["list_pings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/monitors/{monitor_id}/pings/{ping_id}/body": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Answer with the text that a ping carried, such as the output of the job
+         * @description Answer with the text that a ping carried, such as the output of the job. 404 where it carried none.
+         */
+        get: operations["read_ping_body"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/monitors/{monitor_id}/resume": {
         parameters: {
             query?: never;
@@ -642,6 +866,26 @@ export interface paths {
          * @description Check a paused monitor again, at once. Coming up from a pause is silent.
          */
         post: operations["resume_monitor"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/monitors/{monitor_id}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Chart how long a monitor's checks took: least, average and percentiles, in at most as many buckets as asked for
+         * @description Chart how long a monitor's checks took: least, average and percentiles, in at most as many buckets as asked for. Up to a day is told from the results themselves, as long as they are kept, and more from hourly and daily rollups. A bucket in which nothing was seen is there, with nulls.
+         */
+        get: operations["read_series"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -912,6 +1156,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/reports/sla": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report how each monitor of an organisation did in a month, and whether it kept a target: as JSON or as CSV
+         * @description Report how each monitor of an organisation did in a month, and whether it kept a target: as JSON or as CSV.
+         */
+        get: operations["read_sla_report"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/usage": {
         parameters: {
             query?: never;
@@ -936,6 +1200,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description By which rules time was counted. A pause is always outside the fraction. */
+        Accounting: {
+            /**
+             * @default up
+             * @enum {string}
+             */
+            degraded?: "up" | "down";
+            /**
+             * @default exclude
+             * @enum {string}
+             */
+            maintenance?: "exclude" | "include";
+            /**
+             * @default exclude
+             * @enum {string}
+             */
+            unknown?: "exclude" | "down";
+        };
         /** @description Who did it. */
         Actor: {
             /** @description Null where it was the system. */
@@ -1436,6 +1718,38 @@ export interface components {
             /** @constant */
             status: "ok";
         };
+        /** @description How a heartbeat does at this moment. */
+        HeartbeatNow: {
+            /** @description When it goes down unless it is heard of; null where nothing is expected, or it is down already. */
+            down_at: string | null;
+            /**
+             * @description How long that run took.
+             * @example 8123
+             */
+            last_duration_ms: number | null;
+            /** @description When it last succeeded or failed. */
+            last_ping_at: string | null;
+            last_success_at: string | null;
+            /** @description When the next success is due; null where nothing is. */
+            next_expected_at: string | null;
+            /**
+             * @description How many pings have come in, ever.
+             * @example 17
+             */
+            ping_count: number;
+            /** @description Since when it runs; null where it does not. */
+            started_at: string | null;
+            /**
+             * @description What the monitor's history says.
+             * @example up
+             */
+            state: components["schemas"]["State"];
+            /**
+             * @description new: never heard of. late: due, and still within its grace. started: it runs. Of these the monitor's own `state` tells new, up and down.
+             * @example up
+             */
+            status: components["schemas"]["Status"];
+        };
         /** @description How often a heartbeat's job is to be heard of. Neither a period nor a cron line: once a day. */
         HeartbeatOptions: {
             /**
@@ -1469,6 +1783,32 @@ export interface components {
              * @example Europe/Berlin
              */
             timezone?: string;
+        };
+        /** @description A monitor that this one depends on, however far up, is down or may be. */
+        HeldByParent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "dependency";
+            /** Format: uuid */
+            monitor_id: string;
+            /** @example Router */
+            name: string;
+        };
+        /** @description The monitor is in maintenance. */
+        HeldByWindow: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "maintenance";
+            /** @example Backups */
+            name: string;
+            /** Format: date-time */
+            until: string;
+            /** Format: uuid */
+            window_id: string;
         };
         /** @description How an http check goes, and which answers count as success. */
         HttpOptions: {
@@ -1522,6 +1862,8 @@ export interface components {
         Incident: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told, or would have been if there were any; null: nobody has been told. */
+            alerted_at: string | null;
             /**
              * @description The error kind of the check that decided, such as `timeout` or `status`.
              * @example status
@@ -1542,6 +1884,8 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /** @description Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it. */
+            held_by: (components["schemas"]["HeldByParent"] | components["schemas"]["HeldByWindow"])[] | null;
             /** Format: uuid */
             id: string;
             /** Format: uuid */
@@ -1574,6 +1918,8 @@ export interface components {
         IncidentAndMore: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told, or would have been if there were any; null: nobody has been told. */
+            alerted_at: string | null;
             /**
              * @description The error kind of the check that decided, such as `timeout` or `status`.
              * @example status
@@ -1596,6 +1942,8 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /** @description Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it. */
+            held_by: (components["schemas"]["HeldByParent"] | components["schemas"]["HeldByWindow"])[] | null;
             /** Format: uuid */
             id: string;
             /** @description The monitor that was down. */
@@ -1690,6 +2038,8 @@ export interface components {
         IncidentWithComments: {
             acknowledged_at: string | null;
             acknowledged_by: string | null;
+            /** @description When the channels were told, or would have been if there were any; null: nobody has been told. */
+            alerted_at: string | null;
             /**
              * @description The error kind of the check that decided, such as `timeout` or `status`.
              * @example status
@@ -1711,6 +2061,8 @@ export interface components {
             evidence: {
                 [key: string]: unknown;
             };
+            /** @description Why nobody has been told yet; null where nothing holds the alert. `evidence.held` keeps it. */
+            held_by: (components["schemas"]["HeldByParent"] | components["schemas"]["HeldByWindow"])[] | null;
             /** Format: uuid */
             id: string;
             /** @description The monitor that was down. */
@@ -1740,6 +2092,41 @@ export interface components {
              */
             summary: string;
             version: number;
+        };
+        /** @description A stretch of time in which a monitor was in one state. */
+        Interval: {
+            /**
+             * @description What made it so, such as answered, fail_threshold_reached, not_observed or paused.
+             * @example fail_threshold_reached
+             */
+            cause: string;
+            /**
+             * @description From its start to `observed_until`, rounded down: nothing counts that nobody has seen.
+             * @example 240000
+             */
+            duration_ms: number | null;
+            /**
+             * @description Null where it goes on.
+             * @example 2026-11-24T09:34:00Z
+             */
+            ended_at: string | null;
+            /** Format: uuid */
+            id: string;
+            /**
+             * @description Its end or, where it goes on, when somebody last looked. Null where it goes on and nobody looks: in a pause, in a hole, and where a heartbeat is waited for.
+             * @example 2026-11-24T09:34:00Z
+             */
+            observed_until: string | null;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            state: "up" | "degraded" | "down" | "unknown";
+        };
+        /** @description One page of a list. */
+        IntervalPage: {
+            data: components["schemas"]["Interval"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
         };
         /** @description An invitation that has been neither accepted nor revoked. */
         Invitation: {
@@ -2574,6 +2961,63 @@ export interface components {
             /** @description By name, at most 50. */
             organisations: components["schemas"]["OrganisationOverview"][];
         };
+        /**
+         * @description What a ping says. A log says nothing of how the job does; an ignored one came while nobody was to listen.
+         * @enum {string}
+         */
+        PingKind: "success" | "start" | "fail" | "log" | "ignored";
+        /** @description A ping that came in. */
+        PingRow: {
+            /**
+             * @description How much text came with it; /body has it.
+             * @example 512
+             */
+            body_bytes: number;
+            /**
+             * @description How long the run took that it ended, in milliseconds: since the start ping of the same run, at most 72 hours. Null where there was none.
+             * @example 8123
+             */
+            duration_ms: number | null;
+            /** @example 0 */
+            exit_status: number | null;
+            /** Format: uuid */
+            id: string;
+            /** @description `ignored`: it came during a pause that only a person ends. */
+            kind: components["schemas"]["PingKind"];
+            /** @example POST */
+            method: string;
+            /**
+             * @description The numbers that came with it.
+             * @example {
+             *       "rows": 120
+             *     }
+             */
+            metrics: {
+                [key: string]: number;
+            } | null;
+            /**
+             * @description Its number among the pings of this heartbeat.
+             * @example 17
+             */
+            n: number;
+            /** Format: date-time */
+            received_at: string;
+            /**
+             * @description Where it came from: an IPv4 address, or the /64 of an IPv6 address.
+             * @example 203.0.113.7
+             */
+            remote_ip: string | null;
+            /** @description The id of the run, where the job sent one. */
+            rid: string | null;
+            /** @example curl/8.14.1 */
+            user_agent: string | null;
+        };
+        /** @description One page of a list. */
+        PingRowPage: {
+            data: components["schemas"]["PingRow"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
         /** @description What one check saw. Milliseconds of each phase; null where it was not reached or did not happen. */
         Preview: {
             /**
@@ -2792,10 +3236,147 @@ export interface components {
          */
         Scope: "read" | "write" | "admin" | "metrics:write" | "pings:write";
         /**
+         * @description How long a monitor's checks took, the failed ones too, in buckets of one length without a gap.
+         *
+         *     Buckets begin at whole multiples of their length since 2000-01-01T00:00:00Z, so the first may begin before the
+         *     window, and only what lies in the window counts. Percentiles are by nearest rank: exact from raw results, and within
+         *     2 % from rollups.
+         */
+        Series: {
+            buckets: components["schemas"]["SeriesBucket"][];
+            /**
+             * Format: date-time
+             * @description As asked for or, from rollups, the hour or day (UTC) in which that lies.
+             * @example 2026-11-23T00:00:00Z
+             */
+            from: string;
+            /**
+             * @description The length of a bucket.
+             * @example 300
+             */
+            resolution_seconds: number;
+            /**
+             * @description What answered: the results themselves for up to a day, as long as they are kept; else rollups.
+             * @enum {string}
+             */
+            source: "raw" | "hours" | "days";
+            /**
+             * Format: date-time
+             * @description As asked for, or the end of that hour or day.
+             */
+            to: string;
+        };
+        /** @description What the checks of one stretch of time come to; null where none has told how long it took. */
+        SeriesBucket: {
+            /** @example 52.7 */
+            avg_ms: number | null;
+            /**
+             * @description How many checks began in it.
+             * @example 12
+             */
+            count: number;
+            /**
+             * @description How many of them found the target down.
+             * @example 1
+             */
+            failed: number;
+            /**
+             * @description The quickest check.
+             * @example 38.4
+             */
+            min_ms: number | null;
+            /**
+             * @description Half of them took no longer.
+             * @example 49.9
+             */
+            p50_ms: number | null;
+            /** @example 88.1 */
+            p95_ms: number | null;
+            /** @example 140.6 */
+            p99_ms: number | null;
+            /** Format: date-time */
+            started_at: string;
+        };
+        /** @description How one monitor did in the month. Down times are rounded up and ratios down. */
+        SlaLine: {
+            /**
+             * @description The part of the unpaused month in which somebody looked, from the first observation on.
+             * @example 0.9998
+             */
+            coverage_ratio: number | null;
+            /**
+             * @description All that the policy calls down.
+             * @example 1930
+             */
+            downtime_seconds: number;
+            /**
+             * @description How many incidents went on in the month.
+             * @example 2
+             */
+            incident_count: number;
+            /** @example http */
+            kind: string;
+            /**
+             * @description The longest stretch of `down` without an interruption, maintenance taken out.
+             * @example 1200
+             */
+            longest_outage_seconds: number;
+            /**
+             * @description In maintenance, which is left out.
+             * @example 7200
+             */
+            maintenance_seconds: number;
+            /** Format: uuid */
+            monitor_id: string;
+            /** @example Home page */
+            name: string;
+            /**
+             * @description Up over up and down, by the policy. Null where nothing was observed.
+             * @example 0.99927
+             */
+            uptime_ratio: number | null;
+            /**
+             * @description Whether the exact uptime reached the target.
+             * @example met
+             * @enum {string}
+             */
+            verdict: "met" | "missed" | "not_observed";
+        };
+        /** @description How an organisation's monitors did in a month. A monitor that was deleted has taken its history with it. */
+        SlaReport: {
+            /**
+             * Format: date-time
+             * @example 2026-09-30T22:00:00Z
+             */
+            from: string;
+            /** @description By name. */
+            monitors: components["schemas"]["SlaLine"][];
+            /** @example 2026-10 */
+            month: string;
+            /** Format: uuid */
+            org_id: string;
+            /** @description By which rules it was counted. */
+            policy: components["schemas"]["Accounting"];
+            /** @example 0.999 */
+            target: number;
+            /** @example Europe/Berlin */
+            time_zone: string;
+            /**
+             * Format: date-time
+             * @example 2026-10-31T23:00:00Z
+             */
+            to: string;
+        };
+        /**
          * @description What is known of a monitor now. `pending` is a suspicion that the ledger does not know.
          * @enum {string}
          */
         State: "new" | "up" | "degraded" | "pending" | "down" | "unknown";
+        /**
+         * @description How a heartbeat does at this moment: its state, and what only the clock tells. `late`: due, and within grace.
+         * @enum {string}
+         */
+        Status: "new" | "up" | "late" | "started" | "down" | "paused";
         /** @description What it was done to. */
         Subject: {
             /**
@@ -2851,24 +3432,31 @@ export interface components {
              */
             from: string;
             /**
-             * @description Nobody was asked to look: in neither part of the fraction.
+             * @description In maintenance: in none of the other figures where it is excluded, else in both.
+             * @example 3600000
+             */
+            maintenance_ms: number;
+            /**
+             * @description Nobody was asked to look: never in the fraction.
              * @example 0
              */
             paused_ms: number;
+            /** @description By which rules it was counted: as asked for, else the default. */
+            policy: components["schemas"]["Accounting"];
             /**
              * Format: date-time
              * @description Not after now.
              */
             to: string;
             /**
-             * @description Nobody could look: in neither part of the fraction.
+             * @description Nobody could look.
              * @example 400000
              */
             unknown_ms: number;
-            /** @example 2588000000 */
+            /** @example 2584400000 */
             up_ms: number;
             /**
-             * @description (up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed.
+             * @description By default (up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed.
              * @example 0.9986
              */
             uptime_ratio: number | null;
@@ -2903,6 +3491,123 @@ export interface components {
              * @example 30
              */
             shortest_interval_seconds: number;
+        };
+        /** @description What creates a maintenance window. */
+        WindowDraft: {
+            /**
+             * @description Whether it covers every monitor of the organisation, those to come as well.
+             * @default false
+             */
+            all_monitors?: boolean;
+            /**
+             * @description What is being done, in plain text.
+             * @default null
+             */
+            description?: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends, at most 31 days later. Each occurrence takes as long as from `starts_at` to here.
+             */
+            ends_at: string;
+            /**
+             * @description The monitors that it covers; none where `all_monitors` is true.
+             * @default []
+             */
+            monitor_ids?: string[];
+            /** @description What people call it. */
+            name: string;
+            /**
+             * @description The organisation it belongs to. May be left out where you belong to exactly one.
+             * @default null
+             */
+            org_id?: string | null;
+            /**
+             * @description An RFC 5545 recurrence rule with FREQ=DAILY, WEEKLY, MONTHLY or YEARLY, without times of day. Null: once.
+             * @default null
+             * @example FREQ=WEEKLY;BYDAY=SA
+             */
+            recurrence?: string | null;
+            /**
+             * Format: date-time
+             * @description When it begins, RFC 3339; of a recurring window, the first time that it may.
+             */
+            starts_at: string;
+            /**
+             * @description The IANA time zone in which a recurring window keeps its time of day.
+             * @default UTC
+             * @example Europe/Berlin
+             */
+            time_zone?: string;
+        };
+        /** @description A maintenance window, with what goes on now and when it begins next. */
+        WindowNow: {
+            /** @description Whether it goes on now. */
+            active: boolean;
+            all_monitors: boolean;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Until when it goes on; null where it does not. */
+            current_until: string | null;
+            description: string | null;
+            /** @description When somebody last ended an occurrence before its time. */
+            ended_at: string | null;
+            /** Format: date-time */
+            ends_at: string;
+            /** Format: uuid */
+            id: string;
+            monitor_ids: string[];
+            /** @example Backups */
+            name: string;
+            /** @description When it begins next; null where it does not, or not within the next 400 days. */
+            next_starts_at: string | null;
+            /** Format: uuid */
+            org_id: string;
+            /** @example FREQ=WEEKLY;BYDAY=SA */
+            recurrence: string | null;
+            /** Format: date-time */
+            starts_at: string;
+            /** @example Europe/Berlin */
+            time_zone: string;
+            /** Format: date-time */
+            updated_at: string;
+            version: number;
+        };
+        /** @description One page of a list. */
+        WindowNowPage: {
+            data: components["schemas"]["WindowNow"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
+        };
+        /** @description What changes a window (RFC 7396): what is left out stays; null takes away, where there may be nothing. */
+        WindowPatch: {
+            /** @description Whether it covers every monitor of the organisation, those to come as well. */
+            all_monitors?: boolean;
+            /** @description What is being done, in plain text. */
+            description?: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends, at most 31 days later. Each occurrence takes as long as from `starts_at` to here.
+             */
+            ends_at?: string;
+            /** @description The monitors that it covers; none where `all_monitors` is true. */
+            monitor_ids?: string[];
+            /** @description What people call it. */
+            name?: string;
+            /**
+             * @description An RFC 5545 recurrence rule with FREQ=DAILY, WEEKLY, MONTHLY or YEARLY, without times of day. Null: once.
+             * @example FREQ=WEEKLY;BYDAY=SA
+             */
+            recurrence?: string | null;
+            /**
+             * Format: date-time
+             * @description When it begins, RFC 3339; of a recurring window, the first time that it may.
+             */
+            starts_at?: string;
+            /**
+             * @description The IANA time zone in which a recurring window keeps its time of day.
+             * @example Europe/Berlin
+             */
+            time_zone?: string;
         };
     };
     responses: {
@@ -3048,6 +3753,141 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description In plain text: OK. */
+        Says200: {
+            headers: {
+                "Ping-Body-Limit": components["headers"]["Ping-Body-Limit"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example OK */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Created. */
+        Says201: {
+            headers: {
+                "Ping-Body-Limit": components["headers"]["Ping-Body-Limit"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Created */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: invalid url format. */
+        Says400: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example invalid url format */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: quota exceeded. */
+        Says403: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example quota exceeded */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: not found. */
+        Says404: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example not found */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: ambiguous slug. */
+        Says409: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example ambiguous slug */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: rate limited. */
+        Says429: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example rate limited */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Internal error. */
+        Says500: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Internal error */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Unavailable. */
+        Says503: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Unavailable */
+                "text/plain; charset=utf-8": string;
+            };
+        };
+        /** @description In plain text: Timed out. */
+        Says504: {
+            headers: {
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /** @example Timed out */
+                "text/plain; charset=utf-8": string;
+            };
+        };
         /** @description `timed_out`: The database took too long. Try again. */
         TimedOut: {
             headers: {
@@ -3155,10 +3995,26 @@ export interface components {
          */
         org_id: string;
         /**
+         * @description The id of the ping.
+         * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+         */
+        ping_id: string;
+        /** @description The name of the ping key. */
+        ping_key: string;
+        /** @description The name of the signal. */
+        signal: string;
+        /** @description The name of the slug. */
+        slug: string;
+        /**
          * @description The id of the user.
          * @example 909cd806-205b-585e-b363-4c3d5ea9d7f6
          */
         user_id: string;
+        /**
+         * @description The id of the window.
+         * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+         */
+        window_id: string;
         /**
          * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
          * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
@@ -3182,6 +4038,11 @@ export interface components {
          * @example /v1/monitors/92190002-9c06-5629-91ca-479bd106deff
          */
         Location: string;
+        /**
+         * @description How many bytes of a ping's body are kept; what is longer is cut.
+         * @example 100000
+         */
+        "Ping-Body-Limit": number;
         /**
          * @description What is left of the limit (`r`), and in how many seconds (`t`) it is whole again.
          * @example "default";r=592;t=37
@@ -3432,6 +4293,294 @@ export interface operations {
             422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
+        };
+    };
+    ping: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_by_post: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+            };
+            cookie?: never;
+        };
+        /** @description What the job has to say. */
+        requestBody?: {
+            content: {
+                /** @example Backup of 3 databases: 120 rows */
+                "*/*": string;
+            };
+        };
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_signal: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_signal_by_post: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+            };
+            cookie?: never;
+        };
+        /** @description What the job has to say. */
+        requestBody?: {
+            content: {
+                /** @example Backup of 3 databases: 120 rows */
+                "*/*": string;
+            };
+        };
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_slug_signal: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /** @description The name of the ping key. */
+                ping_key: components["parameters"]["ping_key"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+                /** @description The name of the slug. */
+                slug: components["parameters"]["slug"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
+        };
+    };
+    ping_slug_signal_by_post: {
+        parameters: {
+            query?: {
+                /**
+                 * @description 1: make the heartbeat where there is none of this slug. Only with a key.
+                 * @example 1
+                 */
+                create?: string;
+                /**
+                 * @description The id of this run, chosen by the job: it tells which start belongs to which end.
+                 * @example 728b3763-ea80-4113-9fc0-f49b3adf226a
+                 */
+                rid?: string;
+            };
+            header?: {
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /** @description The name of the ping key. */
+                ping_key: components["parameters"]["ping_key"];
+                /** @description The name of the signal. */
+                signal: components["parameters"]["signal"];
+                /** @description The name of the slug. */
+                slug: components["parameters"]["slug"];
+            };
+            cookie?: never;
+        };
+        /** @description What the job has to say. */
+        requestBody?: {
+            content: {
+                /** @example Backup of 3 databases: 120 rows */
+                "*/*": string;
+            };
+        };
+        responses: {
+            200: components["responses"]["Says200"];
+            201: components["responses"]["Says201"];
+            400: components["responses"]["Says400"];
+            403: components["responses"]["Says403"];
+            404: components["responses"]["Says404"];
+            409: components["responses"]["Says409"];
+            429: components["responses"]["Says429"];
+            500: components["responses"]["Says500"];
+            503: components["responses"]["Says503"];
+            504: components["responses"]["Says504"];
         };
     };
     readyz: {
@@ -4662,6 +5811,332 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    list_maintenance_windows: {
+        parameters: {
+            query?: {
+                /** @description Only those that go on now, or only those that do not. */
+                active?: boolean;
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Only those of this organisation. */
+                org_id?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNowPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    create_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WindowDraft"];
+            };
+        };
+        responses: {
+            /** @description Created. */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Location: components["headers"]["Location"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    delete_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    update_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WindowPatch"];
+                "application/merge-patch+json": components["schemas"]["WindowPatch"];
+            };
+        };
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    end_maintenance_window: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes it safe to send this again: the same key and body replays the first answer for 24 hours, another body is 422 `idempotency_key_reused`, a concurrent twin is 409 `idempotency_key_in_use`. At most 255 visible ASCII characters: make a new UUID for each thing that you want done.
+                 * @example 213366f1-e94f-5707-9ef0-c70d4a05c5b6
+                 */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /**
+                 * @description The ETag that you read; 412 if it was changed since.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the window.
+                 * @example 24e0f96e-6eea-5256-9841-d8de0e34cb5f
+                 */
+                window_id: components["parameters"]["window_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowNow"];
+                };
+            };
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
+            412: components["responses"]["PreconditionFailed"];
+            422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     read_me: {
         parameters: {
             query?: never;
@@ -5103,6 +6578,121 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    read_heartbeat: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HeartbeatNow"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_intervals: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description Only those that end after this time, RFC 3339. */
+                from?: string;
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Only those in this state or one of several. A pause is `unknown`, by its cause `paused`. */
+                state?: ("up" | "degraded" | "down" | "unknown")[];
+                /** @description Only those that begin before this time, RFC 3339. */
+                to?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntervalPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     pause_monitor: {
         parameters: {
             query?: never;
@@ -5155,6 +6745,121 @@ export interface operations {
             409: components["responses"]["ConflictOrIdempotencyKeyInUse"];
             412: components["responses"]["PreconditionFailed"];
             422: components["responses"]["IdempotencyKeyReusedOrInvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_pings: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PingRowPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_ping_body: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+                /**
+                 * @description The id of the ping.
+                 * @example e485da04-6580-5253-8cde-dfa44bf5be2b
+                 */
+                ping_id: components["parameters"]["ping_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example Backup of 3 databases: 120 rows */
+                    "text/plain; charset=utf-8": string;
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -5219,13 +6924,80 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    read_series: {
+        parameters: {
+            query?: {
+                /** @description Where it begins, RFC 3339. Default: 24 hours before `to`. */
+                from?: string;
+                /** @description How many buckets to answer at most. */
+                points?: number;
+                /** @description Only what was seen from this region. Default: from all of them together. */
+                region?: string;
+                /** @description Where it ends, RFC 3339. Default: now. */
+                to?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Series"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     read_uptime: {
         parameters: {
             query?: {
+                /** @description What degraded time, answered but too slow, counts as. */
+                degraded?: "up" | "down";
                 /** @description Where it begins, RFC 3339. Default: 30 days before `to`. */
                 from?: string;
+                /** @description Whether maintenance is left out, whatever state it was in, or counts like any other time. */
+                maintenance?: "exclude" | "include";
                 /** @description Where it ends, RFC 3339. Default: now. */
                 to?: string;
+                /** @description Whether time in which nobody could look is left out, or counts as down. */
+                unknown?: "exclude" | "down";
             };
             header?: {
                 /**
@@ -6195,6 +7967,69 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Overview"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_sla_report: {
+        parameters: {
+            query?: {
+                /** @description What degraded time, answered but too slow, counts as. */
+                degraded?: "up" | "down";
+                /** @description Which of the two; by default what the header Accept prefers, and JSON where it is silent. */
+                format?: "json" | "csv";
+                /** @description Which month, such as 2026-10; this one is told up to now. Default: the last whole one. */
+                month?: string;
+                /** @description Of which organisation; may be left out by who belongs to one alone. */
+                org_id?: string;
+                /** @description The uptime that was promised: 0.999 is 99.9 %. */
+                target?: number;
+                /** @description In which time zone (IANA) the month begins and ends. */
+                time_zone?: string;
+                /** @description Whether time in which nobody could look is left out, or counts as down. */
+                unknown?: "exclude" | "down";
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlaReport"];
+                    /** @example monitor_id,name,kind,from,to,time_zone,target,verdict,uptime_ratio,coverage_ratio,downtime_seconds,longest_outage_seconds,incident_count,maintenance_seconds */
+                    "text/csv": string;
                 };
             };
             304: components["responses"]["NotModified"];

@@ -236,7 +236,8 @@ class _Document:
         if operation.files:
             return {name: {"schema": {"type": "string"}, "example": begin} for name, begin in operation.files.items()}
         if operation.answers:
-            return {operation.content_type: self._content_of(operation.answers, "serialization")}
+            others = {name: {"schema": {"type": "string"}, "example": begin} for name, begin in operation.also.items()}
+            return {operation.content_type: self._content_of(operation.answers, "serialization"), **others}
         if operation.list_of:
             return {operation.content_type: self._page_of(operation.list_of)}
         content: dict[str, Any] = {"schema": {"type": "object" if operation.content_type == JSON else "string"}}

@@ -3763,7 +3763,7 @@ export interface components {
         ping_id: string;
         /**
          * @description An API key with the scope `pings:write`.
-         * @example tocsin_…
+         * @example tocsin_AbCdEfGh_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
          */
         ping_key: string;
         /**
@@ -4140,11 +4140,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description What the job has to say. */
+        /** @description Whatever the job has to say. */
         requestBody?: {
             content: {
                 /** @example Backup of 3 databases: 120 rows */
-                "*/*": string;
+                "*/*": unknown;
             };
         };
         responses: {
@@ -4244,11 +4244,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description What the job has to say. */
+        /** @description Whatever the job has to say. */
         requestBody?: {
             content: {
                 /** @example Backup of 3 databases: 120 rows */
-                "*/*": string;
+                "*/*": unknown;
             };
         };
         responses: {
@@ -4288,7 +4288,7 @@ export interface operations {
             path: {
                 /**
                  * @description An API key with the scope `pings:write`.
-                 * @example tocsin_…
+                 * @example tocsin_AbCdEfGh_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
                  */
                 ping_key: components["parameters"]["ping_key"];
                 /**
@@ -4342,7 +4342,7 @@ export interface operations {
             path: {
                 /**
                  * @description An API key with the scope `pings:write`.
-                 * @example tocsin_…
+                 * @example tocsin_AbCdEfGh_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
                  */
                 ping_key: components["parameters"]["ping_key"];
                 /**
@@ -4358,11 +4358,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description What the job has to say. */
+        /** @description Whatever the job has to say. */
         requestBody?: {
             content: {
                 /** @example Backup of 3 databases: 120 rows */
-                "*/*": string;
+                "*/*": unknown;
             };
         };
         responses: {

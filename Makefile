@@ -31,7 +31,7 @@ types: $(BENCH) ## mypy, strict; the benchmarks too, so their packages are neede
 	@$(PY) -m mypy
 
 bench: $(BENCH) ## the benchmarks of docs/decisions.md
-	@status=0; for bench in "api $(ARGS)" validators streams checker pings; do $(PY) -m benchmarks.$$bench || status=$$?; done; exit $$status
+	@status=0; for bench in "api $(ARGS)" validators streams checker pings history; do PYTHONPATH=.:supabase/local $(PY) -m benchmarks.$$bench || status=$$?; done; exit $$status
 
 clients: $(DEV) ## the TypeScript client, from the OpenAPI document
 	@PYTHONPATH=.:supabase/local $(PY) clients/generate.py

@@ -25,6 +25,11 @@ MAX_REMEMBERED = 10_000
 _FORM = re.compile(r"tocsin_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}")
 
 
+def is_key(secret: str) -> bool:
+    """Tell whether this has the form of a key: only then can it be one, and go into a header."""
+    return _FORM.fullmatch(secret) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key that stands: of one organisation, with its scopes. `expires_at` None: it does not run out."""
@@ -58,7 +63,7 @@ class KeyRing:
         good here, and may refuse: else each of a million guesses would cost the database a look. Raises
         Unauthenticated, Unavailable.
         """
-        if not _FORM.fullmatch(secret):
+        if not is_key(secret):
             raise Unauthenticated(reason="api_key_form")
         digest = hashlib.sha256(secret.encode()).digest()
         met = self._entries.get(digest)

@@ -69,6 +69,14 @@ class Privileged:
         """Forget what was kept for idempotency keys of more than 24 hours ago: how many."""
         return self._call("forget_answers", {"max_rows": max_rows})
 
+    def roll_up(self, max_rows: int) -> bytes:
+        """Roll up hours that have ended, and those again into which late results have fallen: {rolled_up, done}."""
+        return self._call("roll_up", {"max_rows": max_rows})
+
+    def prune_hours(self, max_rows: int) -> bytes:
+        """Delete some of the hourly rollups that have passed their plan's retention: how many."""
+        return self._call("prune_hours", {"max_rows": max_rows})
+
     def release_alerts(self) -> bytes:
         """Tell of the incidents that nothing holds any longer: {released}."""
         return self._call("release_alerts", {})

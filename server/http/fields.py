@@ -1,7 +1,7 @@
 """Field types that several features share, so that a URL or a status range means the same wherever it is written."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -27,6 +27,20 @@ def _check_century(moment: datetime) -> datetime:
 # Wide enough for any window, narrow enough for arithmetic.
 Moment = Annotated[
     AwareDatetime, AfterValidator(_check_century), Field(json_schema_extra={"pattern": "^2[01][0-9]{2}-"})
+]
+
+
+# How uptime is accounted (server/features/uptime/rules.py), wherever it is asked for.
+DegradedCounts = Annotated[
+    Literal["up", "down"], Field(description="What degraded time, answered but too slow, counts as.")
+]
+UnknownCounts = Annotated[
+    Literal["exclude", "down"],
+    Field(description="Whether time in which nobody could look is left out, or counts as down."),
+]
+MaintenanceCounts = Annotated[
+    Literal["exclude", "include"],
+    Field(description="Whether maintenance is left out, whatever state it was in, or counts like any other time."),
 ]
 
 

@@ -163,8 +163,8 @@ class _Document:
             content = self._content_of(operation.body, "validation")
             described["requestBody"] = {"required": True, "content": dict.fromkeys(sorted(types), content)}
         if operation.says and operation.method == "POST":
-            content = {"schema": {"type": "string"}, "example": "Backup of 3 databases: 120 rows\n"}
-            described["requestBody"] = {"description": "What the job has to say.", "content": {"*/*": content}}
+            content = {"schema": {}, "example": "Backup of 3 databases: 120 rows\n"}
+            described["requestBody"] = {"description": "Whatever the job has to say.", "content": {"*/*": content}}
         if operation.is_public and not operation.is_elsewhere:
             described["security"] = []
         elif operation.users_only:
@@ -236,7 +236,8 @@ class _Document:
         if operation.files:
             return {name: {"schema": {"type": "string"}, "example": begin} for name, begin in operation.files.items()}
         if operation.answers:
-            return {operation.content_type: self._content_of(operation.answers, "serialization")}
+            others = {name: {"schema": {"type": "string"}, "example": begin} for name, begin in operation.also.items()}
+            return {operation.content_type: self._content_of(operation.answers, "serialization"), **others}
         if operation.list_of:
             return {operation.content_type: self._page_of(operation.list_of)}
         content: dict[str, Any] = {"schema": {"type": "object" if operation.content_type == JSON else "string"}}

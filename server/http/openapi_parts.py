@@ -137,7 +137,7 @@ _NAMED = {
         "`start`, `fail`, `log`, or an exit status from 0 to 255; after a key: the slug of a heartbeat.",
         "start",
     ),
-    "ping_key": ("An API key with the scope `pings:write`.", "tocsin_…"),
+    "ping_key": ("An API key with the scope `pings:write`.", f"tocsin_AbCdEfGh_{43 * 'x'}"),
     "slug": ("The slug of a heartbeat of the key's organisation.", "backup"),
 }
 

@@ -65,7 +65,8 @@ class Services:
 class Call:
     """One request of somebody who is known.
 
-    `version` is what If-Match insists on, `once` the Idempotency-Key; None where there is none.
+    `version` is what If-Match insists on, `once` the Idempotency-Key; None where there is none. `media_type` is
+    what the caller would best like of what the route answers with.
     """
 
     principal: Principal
@@ -74,6 +75,7 @@ class Call:
     services: Services
     version: int | None
     once: Once | None
+    media_type: str = JSON
 
     @property
     def user(self) -> Claims:
@@ -101,6 +103,7 @@ class Operation:
     content_type: str
     limit: Tier | None
     files: Mapping[str, str] = field(default_factory=dict)  # media types of a file to download, with how it begins
+    also: Mapping[str, str] = field(default_factory=dict)  # media types beside JSON, with how such an answer begins
     users_only: bool = False
     is_elsewhere: bool = False  # served by the stream process; here is a redirect to it
     example: Any = None  # an answer in the OpenAPI document, where no model has one
@@ -163,6 +166,7 @@ class Feature:
         content_type: str = JSON,
         limit: Tier | Literal["by kind"] | None = "by kind",
         files: Mapping[str, str] | None = None,
+        also: Mapping[str, str] | None = None,
         users_only: bool = False,
         is_elsewhere: bool = False,
         example: Any = None,
@@ -172,7 +176,8 @@ class Feature:
 
         `limit` is the tier that it counts under; left out: `public`, `ordinary` or `write`, by what the route is. None:
         it is not limited. `files` are the media types of a file to download, where it answers with one
-        (`Reply.download`), each with how such a file begins. `users_only`: an API key, whatever its scopes, is refused.
+        (`Reply.download`), each with how such a file begins; `also` those in which it answers too, where
+        `Call.media_type` says so. `users_only`: an API key, whatever its scopes, is refused.
         `says` makes it a route of a protocol that is not ours: its handler gets the services and the WSGI environ, and
         answers with an Answer; refusals too are put in the protocol's words, by their status. What `query` takes is
         then for the document alone.
@@ -195,6 +200,7 @@ class Feature:
                     "*/*" if files else content_type,
                     tier,
                     files or {},
+                    also or {},
                     users_only,
                     is_elsewhere,
                     example,
@@ -235,12 +241,12 @@ def _closed_view(operation: Operation, services: Services) -> Callable[..., Answ
         limits.admit(environ, operation.limit, caller)
         if isinstance(principal, ApiKey):
             require_scope(principal, key_scope)
-        _require_acceptable(operation, environ)
+        media_type = _media_type_for(operation, environ)
         given = read_input(environ)
         once = _read_once(environ) if is_post else None
         # What cannot be read is said first: a precondition counts where all else is well (RFC 9110, 13.2.1).
         version = expected_version(environ.get("HTTP_IF_MATCH")) if writes else None
-        call = Call(principal, token, door.open(token, request_id, once), services, version, once)
+        call = Call(principal, token, door.open(token, request_id, once), services, version, once, media_type)
         try:
             reply = handler(call, **path, **given)
         except _AFTER_THE_FIRST_TRY:
@@ -264,7 +270,7 @@ def _public_view(operation: Operation, services: Services) -> Callable[..., Answ
         if environ["QUERY_STRING"]:
             refuse_credentials(request.args)
         services.limits.admit_address(environ, operation.limit)
-        _require_acceptable(operation, environ)
+        _media_type_for(operation, environ)
         return respond(handler(services, **path, **read_input(environ)), environ, salt)
 
     return view
@@ -346,14 +352,19 @@ def _has_required(model: type[BaseModel]) -> bool:
     return any(field_info.is_required() for field_info in model.model_fields.values())
 
 
-def _require_acceptable(operation: Operation, environ: dict[str, Any]) -> None:
+def _media_type_for(operation: Operation, environ: dict[str, Any]) -> str:
+    """Return what the caller would best like of what a route answers with. Raises NotAcceptable."""
     accept, media_type = environ.get("HTTP_ACCEPT"), operation.content_type.partition(";")[0]
     if accept in {None, "", "*/*", media_type} or media_type == "*/*":
-        return
+        return media_type
     # Parameters do not count: who accepts text/plain accepts it in UTF-8, and in any version of the metrics' format.
-    accepted = {range_.partition(";")[0].strip().lower() for range_, quality in request.accept_mimetypes if quality}
-    if accepted.isdisjoint({media_type, media_type.partition("/")[0] + "/*", "*/*"}):
-        raise NotAcceptable(f"This path answers with {media_type}.")
+    accepted = [range_.partition(";")[0].strip().lower() for range_, quality in request.accept_mimetypes if quality]
+    offered = (media_type, *operation.also)
+    for range_ in accepted:  # the best liked first
+        for each in offered:
+            if range_ in {each, each.partition("/")[0] + "/*", "*/*"}:
+                return each
+    raise NotAcceptable(f"This path answers with {' or '.join(offered)}.")
 
 
 def respond(reply: Reply, environ: dict[str, Any], salt: bytes) -> Answer | Download:

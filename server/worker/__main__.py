@@ -33,6 +33,8 @@ from server.worker.store import WorkerStore
 log = logging.getLogger("tocsin.worker")
 
 MAINTENANCE_SECONDS = 3600
+ROLL_UP_SECONDS = 300
+ROLL_UP_ROWS = 50_000  # about a second, after which the database stops by itself
 PARTITION_DAYS_AHEAD = 7
 RETENTION_CHUNK_ROWS = 20_000  # a few hundred milliseconds of deleting
 EVENT_RETENTION_DAYS = 90  # a phone that was away longer starts anew
@@ -65,6 +67,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 beating.claim_and_judge(stopping),
                 delivering.claim_and_send(stopping),
                 releasing.release(stopping),
+                _roll_up(store, in_thread, stopping),
                 _maintain(store, heartbeats, in_thread, stopping),
             ]
             await _work(checking, others, stopping)
@@ -102,6 +105,16 @@ async def _work(checking: Checking, others: Sequence[Coroutine[Any, Any, None]],
         bound.cancel()
 
 
+async def _roll_up(store: WorkerStore, in_thread: Callable[..., Any], stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        try:
+            while not await in_thread(store.roll_up, ROLL_UP_ROWS) and not stopping.is_set():
+                pass
+        except AppError as error:
+            log.warning("cannot roll up check results", extra={"reason": error.reason})
+        await wait_for(stopping, ROLL_UP_SECONDS)
+
+
 async def _maintain(
     store: WorkerStore, heartbeats: HeartbeatStore, in_thread: Callable[..., Any], stopping: asyncio.Event
 ) -> None:
@@ -110,6 +123,7 @@ async def _maintain(
             await in_thread(store.maintain, PARTITION_DAYS_AHEAD)
             while not await in_thread(store.apply_retention, RETENTION_CHUNK_ROWS) and not stopping.is_set():
                 pass
+            await in_thread(store.prune_hours)
         except AppError as error:
             log.warning("cannot maintain check results", extra={"reason": error.reason})
         try:

@@ -152,6 +152,15 @@ class WorkerStore:
         """Delete some of the results that have passed their own plan's retention; return whether that was all."""
         return read_answer(_Applied, self._privileged.apply_retention(max_rows)).done
 
+    def roll_up(self, max_rows: int) -> bool:
+        """Roll up some of the results whose hour has ended; return whether that was all."""
+        return read_answer(_Applied, self._privileged.roll_up(max_rows)).done
+
+    def prune_hours(self) -> None:
+        """Delete the hourly rollups past their retention, so many at a time that no statement takes long."""
+        while read_answer(_Pruned, self._privileged.prune_hours(PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
+            pass
+
     def prune_events(self, keep_days: int) -> None:
         """Drop the events past their retention, so many at a time that no statement takes long."""
         while read_answer(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:

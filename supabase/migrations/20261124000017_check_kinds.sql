@@ -207,7 +207,7 @@ update private.monitor_schedules s set state = m.state from public.monitors m wh
 
 -- The database's time when a worker last asked, so that a clock that was set back is noticed.
 create table private.told_time (
-  only_row boolean primary key default true constraint told_time_is_one_row check (only_row),
+  only_row boolean primary key default true constraint told_time_has_one_row check (only_row),
   told_at timestamptz not null
 );
 alter table private.told_time enable row level security;

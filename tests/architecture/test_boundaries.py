@@ -25,6 +25,8 @@ CLOCK_READERS = {
     "server/features/keys/routes.py",  # a key may not end before now
     "server/features/maintenance/routes.py",  # what is over is no maintenance any more
     "server/features/monitors/routes.py",  # a preview begins now
+    "server/features/reports/routes.py",  # the last month is the one before now
+    "server/features/series/routes.py",  # and so does this one
     "server/features/uptime/routes.py",  # a window without an end ends now
     "server/http/envelope.py",  # measures durations
     "server/http/principals.py",  # a token is checked now

@@ -35,7 +35,24 @@ HISTORY = {
     "last_observed_at": None,
     "last_interval_seconds": None,
     "ended_ms": {},
+    "maintained_ms": {},
+    "longest_down_ms": 0,
     "open": None,
+}
+INTERVAL = {
+    "id": MONITOR["id"],
+    "state": "down",
+    "cause": "fail_threshold_reached",
+    "started_at": MONITOR["created_at"],
+    "ended_at": None,
+    "observed_until": MONITOR["created_at"],
+    "duration_ms": 0,
+}
+SLA: dict[str, Any] = {
+    "org_id": MONITOR["org_id"],
+    "monitors": [
+        {"monitor_id": MONITOR["id"], "name": "x", "kind": "http", "incident_count": 1, "history": HISTORY},
+    ],
 }
 OVERVIEW = {
     "organisations": [
@@ -166,6 +183,9 @@ ROUTES: dict[tuple[str, str], tuple[str, int, Any, list[Any]]] = {
     ("POST", "/v1/monitors/preview"): (CLOSED, 0, {"target": "https://example.com/"}, []),
     ("GET", "/v1/monitors/<uuid:monitor_id>/checks"): (CLOSED, 0, None, [[]]),
     ("GET", "/v1/monitors/<uuid:monitor_id>/uptime"): (CLOSED, 0, None, [HISTORY]),
+    ("GET", "/v1/monitors/<uuid:monitor_id>/intervals"): (CLOSED, 0, None, [[INTERVAL]]),
+    ("GET", "/v1/monitors/<uuid:monitor_id>/series"): (CLOSED, 0, None, [{"source": "raw", "buckets": []}]),
+    ("GET", "/v1/reports/sla"): (CLOSED, 0, None, [SLA]),
     ("GET", "/v1/monitors/<uuid:monitor_id>/heartbeat"): (CLOSED, 0, None, [HEARTBEAT]),
     ("GET", "/v1/monitors/<uuid:monitor_id>/pings"): (CLOSED, 0, None, [[PING]]),
     ("GET", "/v1/monitors/<uuid:monitor_id>/pings/<uuid:ping_id>/body"): (CLOSED, 0, None, [[{"body": "done"}]]),
@@ -250,7 +270,7 @@ def test_a_route_calls_the_database_as_often_as_it_is_listed(
     path = path_of(operation).replace("<string:asset>", "start.js")
     for name, given in {
         "heartbeat": MONITOR["id"],
-        "ping_key": "tocsin_x",
+        "ping_key": f"tocsin_AbCdEfGh_{43 * 'x'}",
         "slug": "backup",
         "signal": "start",
     }.items():

@@ -87,6 +87,12 @@ def test_what_makes_no_sense_costs_the_database_nothing(client, upstream, url):
     assert (answer.status_code, answer.text, upstream.requests) == (400, "invalid url format", [])
 
 
+@pytest.mark.parametrize("key", ["nobody", "tocsin_unknown", KEY + "x", "%1FM%C3%B7%C3%A5", "x%0D%0AX-Y:%20z"])
+def test_what_cannot_be_a_key_finds_nothing_and_goes_into_no_header(client, upstream, key):
+    answer = client.get(f"/ping/{key}/backup/start")
+    assert (answer.status_code, answer.text, upstream.requests) == (404, "not found", [])
+
+
 def test_a_ping_that_is_not_taken_says_so_and_the_client_tries_again(client, upstream):
     upstream.fail(Unavailable(retry_after_seconds=1))
     answer = client.get(HEART)

@@ -24,6 +24,7 @@ from server.features.events.rules import Position
 from server.features.incidents import store as incidents
 from server.features.incidents.rules import IncidentState
 from server.features.incidents.schemas import IncidentQuery
+from server.features.intervals import store as intervals
 from server.features.invitations import store as invitations
 from server.features.keys import store as keys
 from server.features.keys.routes import spell_secret
@@ -35,6 +36,9 @@ from server.features.monitors import store as monitors
 from server.features.orgs import store as orgs
 from server.features.overview import store as overview
 from server.features.pings import store as pings
+from server.features.reports import store as reports
+from server.features.series import store as series
+from server.features.series.rules import Lengths
 from server.features.uptime import store as uptime
 from server.features.usage import store as usage
 from server.http.pagination import PageQuery
@@ -214,6 +218,51 @@ STORES: dict[Any, tuple[tuple[Any, ...], dict[str, Any], str, str, dict[str, str
         "rpc/comment_on_incident",
         {},
         {"incident_id": str(ID), "org_id": ORG_ID, "body": "x"},
+    ),
+    intervals.list_page: (
+        (ID, PageQuery(limit=2, cursor=POSITION.encode()), ("up", "down"), MOMENT, None),
+        {},
+        "POST",
+        "rpc/list_intervals",
+        {},
+        {
+            "monitor_id": str(ID),
+            "before_at": "2026-01-02T03:04:05.600000+00:00",
+            "before_id": str(ID),
+            "with_states": ["up", "down"],
+            "from_at": "2026-01-01T00:00:00+00:00",
+            "to_at": None,
+            "max_rows": 3,
+        },
+    ),
+    reports.read_sla: (
+        (None, MOMENT, POSITION.at, 7),
+        {},
+        "POST",
+        "rpc/sla_report",
+        {},
+        {
+            "org_id": None,
+            "from_at": "2026-01-01T00:00:00+00:00",
+            "to_at": "2026-01-02T03:04:05.600000+00:00",
+            "max_monitors": 7,
+        },
+    ),
+    series.read_series: (
+        (ID, "eu", MOMENT, POSITION.at, Lengths(None, 3600, 86400)),
+        {},
+        "POST",
+        "rpc/read_series",
+        {},
+        {
+            "monitor_id": str(ID),
+            "in_region": "eu",
+            "from_at": "2026-01-01T00:00:00+00:00",
+            "to_at": "2026-01-02T03:04:05.600000+00:00",
+            "raw_seconds": None,
+            "hour_seconds": 3600,
+            "day_seconds": 86400,
+        },
     ),
     pings.ping: (({"ping_id": str(ID)},), {}, "POST", "rpc/ping", {}, {"ping_id": str(ID)}),
     pings.read_heartbeat: ((ID,), {}, "POST", "rpc/read_heartbeat", {}, {"monitor_id": str(ID)}),
@@ -508,6 +557,8 @@ ANSWERS: dict[Any, object] = {
     audit.read_page: {"entries": []},
     pings.ping: b"200",
     pings.read_heartbeat: b"null",
+    series.read_series: b"null",
+    reports.read_sla: {"org_id": ORG_ID, "monitors": []},
 }
 # They ask nothing themselves: one calls read_page, the other looks at a row.
 SILENT = {audit.walk, audit.position_of}

@@ -1,13 +1,14 @@
 """How uptime is counted: rounded down, beside its coverage, and of no time in which nobody looked."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.features.monitors.rules import State
-from server.features.uptime.rules import History, OpenLine, count_uptime, floored_ratio
+from server.features.uptime.rules import Accounting, History, OpenLine, count_uptime, floored_ratio
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -119,3 +120,120 @@ def test_the_open_lines_time_in_the_window_is_shared_out_whole(state, began, loo
     assert all(part >= 0 for part in parts)
     assert sum(parts) == max(timedelta(0), end - max(start, line.started_at)) // timedelta(milliseconds=1)
     assert counted.uptime_ratio is None or 0 <= counted.uptime_ratio <= 1
+
+
+# Of 1,000 seconds: 600 up, 100 degraded, 100 down, 200 unknown.
+SPENT = {"up": 600_000, "degraded": 100_000, "down": 100_000, "unknown": 200_000, "paused": 50_000}
+
+
+@pytest.mark.parametrize(
+    ("policy", "ratio", "down_ms"),
+    [
+        (Accounting(), 0.875, 100_000),
+        (Accounting(degraded="down"), 0.75, 200_000),
+        (Accounting(unknown="down"), 0.7, 300_000),
+        (Accounting(degraded="down", unknown="down"), 0.6, 400_000),
+    ],
+)
+def test_the_accounting_says_what_counts_as_down_and_never_touches_the_coverage(policy, ratio, down_ms):
+    counted = count_uptime(history(ended_ms=SPENT), NOW - DAY, NOW, policy)
+    assert (counted.uptime_ratio, counted.down_in_all_ms, counted.coverage_ratio) == (ratio, down_ms, 0.8)
+    assert counted.policy == policy
+
+
+def test_maintenance_is_left_out_whatever_state_it_was_in_unless_it_is_included():
+    kept = history(ended_ms={"up": 300, "down": 100}, maintained_ms={"down": 400, "unknown": 200})
+    left_out = count_uptime(kept, NOW - DAY, NOW)
+    assert (left_out.uptime_ratio, left_out.coverage_ratio) == (0.75, 1.0)
+    assert (left_out.down_ms, left_out.unknown_ms, left_out.maintenance_ms) == (100, 0, 600)
+    included = count_uptime(kept, NOW - DAY, NOW, Accounting(maintenance="include"))
+    assert (included.uptime_ratio, included.coverage_ratio) == (0.375, 0.8)
+    assert (included.down_ms, included.unknown_ms, included.maintenance_ms) == (500, 200, 600)
+
+
+def test_the_longest_outage_is_that_of_the_open_line_where_it_lasts_longer_already():
+    line = OpenLine(State.DOWN, is_pause=False, started_at=NOW - timedelta(seconds=100))
+    assert count_uptime(history(open_line=line, longest_down_ms=99_000), NOW - DAY, NOW).longest_down_ms == 100_000
+    assert count_uptime(history(open_line=line, longest_down_ms=101_000), NOW - DAY, NOW).longest_down_ms == 101_000
+    kept = OpenLine(line.state, line.is_pause, line.started_at, [(NOW - timedelta(seconds=60), NOW + DAY)])
+    assert count_uptime(history(open_line=kept), NOW - DAY, NOW).longest_down_ms == 40_000
+
+
+# --- against a plain model: a walk over every second ------------------------------------------------------------------
+
+LENGTH = 600
+SECOND = timedelta(seconds=1)
+BEGIN = NOW - LENGTH * SECOND
+states = st.sampled_from(["up", "degraded", "down", "unknown", "paused"])
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> tuple[list[str], set[int], int]:
+    """A state for each second (the last run is the open line), the seconds in maintenance, the last second seen."""
+    cuts = sorted(draw(st.sets(st.integers(1, LENGTH - 1), max_size=6)))
+    by_second: list[str] = []
+    for begins, ends in zip([0, *cuts], [*cuts, LENGTH], strict=True):
+        by_second += [draw(states)] * (ends - begins)
+    edges = sorted(draw(st.sets(st.integers(0, LENGTH), max_size=6)))
+    maintained = {at for begins, ends in zip(edges[::2], edges[1::2], strict=False) for at in range(begins, ends)}
+    return by_second, maintained, draw(st.integers(cuts[-1] if cuts else 0, LENGTH - 1))
+
+
+def runs(seconds: list[Any]) -> list[tuple[Any, int, int]]:
+    """Return (value, first, past the last) of each run of equal values."""
+    starts = [at for at in range(len(seconds)) if at == 0 or seconds[at] != seconds[at - 1]]
+    return [(seconds[at], at, end) for at, end in zip(starts, [*starts[1:], len(seconds)], strict=True)]
+
+
+def as_history(by_second: list[str], maintained: set[int], last_seen: int) -> tuple[History, list[str]]:
+    """Return the ledger as the database tells it, and what each second was, the unseen end included."""
+    *ended, (state, opened, _) = runs(by_second)
+    spans = [
+        (BEGIN + a * SECOND, BEGIN + b * SECOND) for on, a, b in runs([at in maintained for at in range(LENGTH)]) if on
+    ]
+    outside, within = dict.fromkeys(SPENT, 0), dict.fromkeys(SPENT, 0)
+    for name, begins, ends in ended:
+        for at in range(begins, ends):
+            (within if at in maintained else outside)[name] += 1000
+    line = OpenLine(
+        State("unknown" if state == "paused" else state),
+        is_pause=state == "paused",
+        started_at=BEGIN + opened * SECOND,
+        maintenance=[span for span in spans if span[1] > BEGIN + opened * SECOND],
+    )
+    truth = list(by_second)
+    if state not in ("unknown", "paused") and LENGTH - last_seen > 3 * 10 + 60:
+        truth[last_seen + 10 :] = ["unknown"] * (LENGTH - last_seen - 10)
+    told = history(
+        first_started_at=BEGIN,
+        last_observed_at=BEGIN + last_seen * SECOND,
+        last_interval_seconds=10,
+        ended_ms=outside,
+        maintained_ms=within,
+        open_line=line,
+    )
+    return told, truth
+
+
+@given(
+    ledger=ledgers(),
+    degraded=st.sampled_from(["up", "down"]),
+    unknown=st.sampled_from(["exclude", "down"]),
+    maintenance=st.sampled_from(["exclude", "include"]),
+)
+def test_uptime_is_what_a_walk_over_every_second_counts(ledger, degraded, unknown, maintenance):
+    told, truth = as_history(*ledger)
+    good = bad = looked = unlooked = 0
+    for at, state in enumerate(truth):
+        if state == "paused" or (maintenance == "exclude" and at in ledger[1]):
+            continue
+        looked += state != "unknown"
+        unlooked += state == "unknown"
+        if state == "up" or (state == "degraded" and degraded == "up"):
+            good += 1
+        elif state != "unknown" or unknown == "down":
+            bad += 1
+    counted = count_uptime(told, BEGIN, NOW, Accounting(degraded, unknown, maintenance))
+    assert counted.uptime_ratio == floored_ratio(good, good + bad)
+    assert counted.coverage_ratio == floored_ratio(looked, looked + unlooked)
+    assert (counted.down_in_all_ms, counted.maintenance_ms) == (bad * 1000, len(ledger[1]) * 1000)

@@ -44,7 +44,7 @@ TAKERS = {
 # Where the organisation may be left out by those who have one alone.
 OF_ONE_ORGANISATION = {
     *("create_monitor", "create_monitors", "create_channel", "create_api_key"),
-    *("read_usage", "list_audit", "export_audit"),
+    *("read_usage", "list_audit", "export_audit", "read_sla_report"),
 }
 A_TIME, A_TIME_AFTER, A_TIME_TO_COME = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2100-01-01T00:00:00Z"
 _LONGEST_SECONDS = {"interval_seconds": 86_400, "timeout_seconds": 60, "retry_interval_seconds": 86_400}
@@ -54,6 +54,7 @@ _KEY = re.compile(r"[!-~]{1,255}")
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,2000}")
 _AUDIT_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _POSITION = re.compile(r"[A-Za-z0-9_-]{23}")
+_ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
 _TOKEN = re.compile(r"[^\0]{1,200}", re.DOTALL)
 _URL = re.compile(URL_PATTERN)
 _MOMENT = re.compile(
@@ -123,8 +124,10 @@ def _complete_query(name: str, query: dict[str, Any], *, is_right: bool) -> None
         query["cursor"] = _cursor_of(name, query)
     if _is_like(_POSITION, query.get("after")):
         query["after"] = WORLD["position"]
-    if name == "read_uptime":
+    if name in {"read_uptime", "read_series"}:
         _begin_before_end(query)
+    if name == "read_sla_report" and _is_like(_ZONE, query.get("time_zone")):
+        query["time_zone"] = "Europe/Berlin"
 
 
 def _cursor_of(name: str, query: Mapping[str, Any]) -> str:

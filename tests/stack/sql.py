@@ -167,6 +167,17 @@ def record(connection: psycopg.Connection, *results: dict[str, Any]) -> int:
     return counted
 
 
+def roll_up(connection: psycopg.Connection, max_rows: int = 100_000) -> int:
+    """Roll results up as a worker does, until all is done; return how many results were read."""
+    total = 0
+    for _ in range(2):  # the first sees that an hour has ended, the second that all its writers have finished
+        done = False
+        while not done:
+            answer = value(connection, "select roll_up(%s)", [max_rows])
+            total, done = total + answer["rolled_up"], answer["done"]
+    return total
+
+
 def walk_plan(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every node of a plan, as `explain (format json)` tells it."""
     yield node

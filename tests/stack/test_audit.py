@@ -171,7 +171,9 @@ def test_every_column_of_every_audited_table_is_decided(connection: psycopg.Conn
     assert {kind for kind, _, _ in audited} >= {"organisation", "membership", "monitor", "incident", "channel"}
     assert [f"{kind}.{column}" for kind, column, _ in audited if not is_decided(kind, column)] == []
     times = {column for _, column, type_ in audited if type_ == "timestamp with time zone"}
-    assert {name for name in times if not name.endswith(("_at", "_since"))} == {"lease_until"}, "which is hidden"
+    assert {name for name in times if not name.endswith(("_at", "_since"))} == {"lease_until", "written_until"}, (
+        "which are hidden"
+    )
 
 
 def test_ten_thousand_entries_are_exported_and_memory_stays_flat(

@@ -55,7 +55,8 @@ def path_of(path: str, ids: dict[str, str]) -> str:
     if OF_HEARTBEATS.search(path):
         ids = {**ids, "monitor_id": ids["heartbeat_id"]}
     path = re.sub(r"<uuid:(\w+)>", lambda found: ids[found[1]], path)
-    return f"{path}?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z" if path.endswith("/uptime") else path
+    is_window = path.endswith(("/uptime", "/series"))
+    return f"{path}?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z" if is_window else path
 
 
 # A file to download has no validator, and neither has a stream, which another process serves, nor an answer of the
@@ -88,6 +89,12 @@ def test_every_get_is_304_to_whoever_holds_it(furnished: tuple[Place, dict[str, 
 
 ORG_CHANGED = "update organisations set name = name || '!' where id = %(org_id)s"
 MONITOR_CHANGED = "update monitors set name = name || '!' where id = %(monitor_id)s"
+ONE_MORE = (
+    "insert into {0} (monitor_id, region, started_at, org_id, up, down, unknown, timed, sum_ms, bins, counts)"
+    " values (%(monitor_id)s, 'test', '2026-01-01T00:00:00Z', %(org_id)s, 1, 0, 0, 0, 0,"
+    " array[]::int[], array[]::int[])"
+    " on conflict (monitor_id, started_at, region) do update set up = {0}.up + 1"
+)
 CHANGES = {
     "list_orgs": ORG_CHANGED,
     "read_org": ORG_CHANGED,
@@ -96,6 +103,10 @@ CHANGES = {
     "read_monitor": MONITOR_CHANGED,
     "list_checks": "update check_results set total_ms = total_ms + 1 where monitor_id = %(monitor_id)s",
     "read_uptime": "update intervals set ended_at = ended_at + interval '1 minute' where monitor_id = %(monitor_id)s",
+    "list_intervals": "update intervals set cause = cause || '!' where monitor_id = %(monitor_id)s",
+    # Of the hour and of the day: by the plan of that moment, one or the other answers.
+    "read_series": f"with hours as ({ONE_MORE.format('check_hours')}) {ONE_MORE.format('check_days')}",
+    "read_sla_report": MONITOR_CHANGED,
     "read_heartbeat": "update private.heartbeats set n = n + 1 where monitor_id = %(heartbeat_id)s",
     "list_pings": "update pings set exit_status = coalesce(exit_status, 0) + 1 where monitor_id = %(heartbeat_id)s",
     "read_ping_body": "update pings set body = body || '!' where monitor_id = %(heartbeat_id)s",

@@ -48,7 +48,7 @@ BODIES: dict[str, Any] = {
     "create_api_key": {"name": "CI", "scopes": ["read"], "org_id": "org"},
     "rotate_api_key": {},
 }
-QUERIES = {name: {"org_id": "org"} for name in ("read_usage", "list_audit", "export_audit")}
+QUERIES = {name: {"org_id": "org"} for name in ("read_usage", "read_sla_report", "list_audit", "export_audit")}
 
 # What each answers: members of the organisation; a member of another one, an anonymous user, nobody; keys by scope.
 TABLE = """
@@ -78,6 +78,7 @@ list_checks            200  200  200  200  |  404  404  401  |  200  200  200  4
 list_deliveries        200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_events            200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_incidents         200  200  200  200  |  200  200  401  |  200  200  200  403  403
+list_intervals         200  200  200  200  |  404  404  401  |  200  200  200  403  403
 list_invitations       200  200  403  403  |  404  404  401  |  403  403  403  403  403
 list_maintenance_windows   200  200  200  200  |  200  200  401  |  200  200  200  403  403
 list_members           200  200  200  200  |  404  404  401  |  200  200  200  403  403
@@ -96,6 +97,8 @@ read_monitor           200  200  200  200  |  404  404  401  |  200  200  200  4
 read_org               200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_overview          200  200  200  200  |  200  200  401  |  200  200  200  403  403
 read_ping_body         200  200  200  200  |  404  404  401  |  200  200  200  403  403
+read_series            200  200  200  200  |  404  404  401  |  200  200  200  403  403
+read_sla_report        200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_uptime            200  200  200  200  |  404  404  401  |  200  200  200  403  403
 read_usage             200  200  200  200  |  404  404  401  |  200  200  200  403  403
 remove_member          204  204  403  403  |  404  404  401  |  403  403  403  403  403

@@ -32,6 +32,10 @@ def test_the_product_works_on_pglite_as_well(embedded_pglite: EmbeddedSupabase, 
                 mine.ask("PATCH", here, json={"name": "renamed"})
                 assert stream.of_type("monitor.updated").data["data"]["name"] == "renamed"
                 stream.cut()
+            key = mine.ask("POST", "/v1/api-keys", json={"name": "jobs", "scopes": ["pings:write"]})["secret"]
+            assert api.send("GET", f"/ping/{key}/backup?create=1").text == "Created"
+            named = "/v1/monitors?q=backup"
+            eventually(lambda: mine.ask("GET", named)["data"][0]["state"] == "up", "the heartbeat is not up")
             stranger = api.as_user(sign_up_at(embedded_pglite).access_token)
             assert stranger.send("GET", here).status_code == 404
             assert stranger.ask("GET", "/v1/monitors")["data"] == []

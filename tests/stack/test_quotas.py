@@ -12,7 +12,18 @@ import requests
 
 from tests.stack.conftest import EmbeddedSupabase, User
 from tests.stack.product import Api, eventually, running_worker
-from tests.stack.sql import World, acting_as, make_channel, make_monitor, make_user, make_world, refusal, rows, value
+from tests.stack.sql import (
+    World,
+    acting_as,
+    make_channel,
+    make_monitor,
+    make_user,
+    make_world,
+    refusal,
+    roll_up,
+    rows,
+    value,
+)
 
 MONITORS = """
     insert into monitors (org_id, name, kind, target, interval_seconds, timeout_seconds, retry_interval_seconds,
@@ -318,6 +329,7 @@ def write_results(connection: psycopg.Connection, world: World, moments: Sequenc
             " values (gen_random_uuid(), %s, %s, %s, 'test', 'up', true)",
             [world.org_id, world.monitor_id, moment],
         )
+    roll_up(connection)  # nothing that is not rolled up is deleted
 
 
 def ages(connection: psycopg.Connection, world: World, now: datetime) -> list[int]:

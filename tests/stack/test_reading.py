@@ -301,7 +301,7 @@ def test_the_uptime_of_the_overview_is_that_of_each_monitor_summed(place: Place,
                 )
             for state, wanted in ms.items():
                 assert found.get(state, 0) // 1000 == pytest.approx(wanted, abs=20)
-            assert share_of(found) == pytest.approx(list(ratios_of(**ms)), abs=2e-6)
+            assert share_of(found) == pytest.approx(list(ratios_of(*ms.values())), abs=2e-6)
 
 
 def write_ledger(place: Place, monitor: UUID, now: datetime, chance: random.Random) -> Any:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.stack.conftest import EmbeddedSupabase, sign_up_at
 from tests.stack.product import ROOT, Api, running_api
+from tests.stack.sql import value
 from tests.stack.test_isolation import DRAFT, furnish, open_incident
 
 # How many of each thing are there to be taken away; what the other routes are tried on stays.
@@ -95,6 +96,7 @@ def furnish_richly(
             **kept,
             "user_id": members[:1],
             "asset": ["start.js"],
+            "heartbeat": [value(connection, "select ping_id::text from monitors where id = %s", [ids["heartbeat"]])],
         },
         "spare": {
             "monitor_id": monitors,

@@ -22,6 +22,7 @@ from tests.stack.sql import (
     open_incident,
     record,
     result,
+    roll_up,
     rows,
     value,
 )
@@ -316,6 +317,8 @@ def test_days_are_made_ahead_missing_ones_by_record_and_old_ones_dropped(
     record(connection, result(claim(connection, world.monitor_id), at=long_ago))
     assert day_name(long_ago) in days(connection)
     connection.execute("select private.ensure_check_results_day(%s)", [today - timedelta(days=30)])
+    assert value(connection, "select maintain_check_results(7, 30)") == 0, "it is not rolled up yet"
+    roll_up(connection)
     assert value(connection, "select maintain_check_results(7, 30)") == 1
     assert day_name(long_ago) not in days(connection)
     assert day_name(today - timedelta(days=30)) in days(connection), "the last day of the retention is kept"

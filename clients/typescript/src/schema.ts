@@ -772,6 +772,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/monitors/{monitor_id}/intervals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the stretches of time that a monitor spent in one state, newest first
+         * @description List the stretches of time that a monitor spent in one state, newest first. What has ended never changes. A window shows the lines that touch it, whole.
+         */
+        get: operations["list_intervals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/monitors/{monitor_id}/pause": {
         parameters: {
             query?: never;
@@ -846,6 +866,26 @@ export interface paths {
          * @description Check a paused monitor again, at once. Coming up from a pause is silent.
          */
         post: operations["resume_monitor"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/monitors/{monitor_id}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Chart how long a monitor's checks took: least, average and percentiles, in at most as many buckets as asked for
+         * @description Chart how long a monitor's checks took: least, average and percentiles, in at most as many buckets as asked for. Up to a day is told from the results themselves, as long as they are kept, and more from hourly and daily rollups. A bucket in which nothing was seen is there, with nulls.
+         */
+        get: operations["read_series"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1116,6 +1156,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/reports/sla": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report how each monitor of an organisation did in a month, and whether it kept a target: as JSON or as CSV
+         * @description Report how each monitor of an organisation did in a month, and whether it kept a target: as JSON or as CSV.
+         */
+        get: operations["read_sla_report"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/usage": {
         parameters: {
             query?: never;
@@ -1140,6 +1200,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description By which rules time was counted. A pause is always outside the fraction. */
+        Accounting: {
+            /**
+             * @default up
+             * @enum {string}
+             */
+            degraded?: "up" | "down";
+            /**
+             * @default exclude
+             * @enum {string}
+             */
+            maintenance?: "exclude" | "include";
+            /**
+             * @default exclude
+             * @enum {string}
+             */
+            unknown?: "exclude" | "down";
+        };
         /** @description Who did it. */
         Actor: {
             /** @description Null where it was the system. */
@@ -2023,6 +2101,41 @@ export interface components {
              */
             summary: string;
             version: number;
+        };
+        /** @description A stretch of time in which a monitor was in one state. */
+        Interval: {
+            /**
+             * @description What made it so, such as answered, fail_threshold_reached, not_observed or paused.
+             * @example fail_threshold_reached
+             */
+            cause: string;
+            /**
+             * @description From its start to `observed_until`, rounded down: nothing counts that nobody has seen.
+             * @example 240000
+             */
+            duration_ms: number | null;
+            /**
+             * @description Null where it goes on.
+             * @example 2026-11-24T09:34:00Z
+             */
+            ended_at: string | null;
+            /** Format: uuid */
+            id: string;
+            /**
+             * @description Its end or, where it goes on, when somebody last looked. Null where it goes on and nobody looks: in a pause, in a hole, and where a heartbeat is waited for.
+             * @example 2026-11-24T09:34:00Z
+             */
+            observed_until: string | null;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            state: "up" | "degraded" | "down" | "unknown";
+        };
+        /** @description One page of a list. */
+        IntervalPage: {
+            data: components["schemas"]["Interval"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor: string | null;
         };
         /** @description An invitation that has been neither accepted nor revoked. */
         Invitation: {
@@ -3132,6 +3245,138 @@ export interface components {
          */
         Scope: "read" | "write" | "admin" | "metrics:write" | "pings:write";
         /**
+         * @description How long a monitor's checks took, the failed ones too, in buckets of one length without a gap.
+         *
+         *     Buckets begin at whole multiples of their length since 2000-01-01T00:00:00Z, so the first may begin before the
+         *     window, and only what lies in the window counts. Percentiles are by nearest rank: exact from raw results, and within
+         *     2 % from rollups.
+         */
+        Series: {
+            buckets: components["schemas"]["SeriesBucket"][];
+            /**
+             * Format: date-time
+             * @description As asked for or, from rollups, the hour or day (UTC) in which that lies.
+             * @example 2026-11-23T00:00:00Z
+             */
+            from: string;
+            /**
+             * @description The length of a bucket.
+             * @example 300
+             */
+            resolution_seconds: number;
+            /**
+             * @description What answered: the results themselves for up to a day, as long as they are kept; else rollups.
+             * @enum {string}
+             */
+            source: "raw" | "hours" | "days";
+            /**
+             * Format: date-time
+             * @description As asked for, or the end of that hour or day.
+             */
+            to: string;
+        };
+        /** @description What the checks of one stretch of time come to; null where none has told how long it took. */
+        SeriesBucket: {
+            /** @example 52.7 */
+            avg_ms: number | null;
+            /**
+             * @description How many checks began in it.
+             * @example 12
+             */
+            count: number;
+            /**
+             * @description How many of them found the target down.
+             * @example 1
+             */
+            failed: number;
+            /**
+             * @description The quickest check.
+             * @example 38.4
+             */
+            min_ms: number | null;
+            /**
+             * @description Half of them took no longer.
+             * @example 49.9
+             */
+            p50_ms: number | null;
+            /** @example 88.1 */
+            p95_ms: number | null;
+            /** @example 140.6 */
+            p99_ms: number | null;
+            /** Format: date-time */
+            started_at: string;
+        };
+        /** @description How one monitor did in the month. Down times are rounded up and ratios down. */
+        SlaLine: {
+            /**
+             * @description The part of the unpaused month in which somebody looked, from the first observation on.
+             * @example 0.9998
+             */
+            coverage_ratio: number | null;
+            /**
+             * @description All that the policy calls down.
+             * @example 1930
+             */
+            downtime_seconds: number;
+            /**
+             * @description How many incidents went on in the month.
+             * @example 2
+             */
+            incident_count: number;
+            /** @example http */
+            kind: string;
+            /**
+             * @description The longest stretch of `down` without an interruption, maintenance taken out.
+             * @example 1200
+             */
+            longest_outage_seconds: number;
+            /**
+             * @description In maintenance, which is left out.
+             * @example 7200
+             */
+            maintenance_seconds: number;
+            /** Format: uuid */
+            monitor_id: string;
+            /** @example Home page */
+            name: string;
+            /**
+             * @description Up over up and down, by the policy. Null where nothing was observed.
+             * @example 0.99927
+             */
+            uptime_ratio: number | null;
+            /**
+             * @description Whether the exact uptime reached the target.
+             * @example met
+             * @enum {string}
+             */
+            verdict: "met" | "missed" | "not_observed";
+        };
+        /** @description How an organisation's monitors did in a month. A monitor that was deleted has taken its history with it. */
+        SlaReport: {
+            /**
+             * Format: date-time
+             * @example 2026-09-30T22:00:00Z
+             */
+            from: string;
+            /** @description By name. */
+            monitors: components["schemas"]["SlaLine"][];
+            /** @example 2026-10 */
+            month: string;
+            /** Format: uuid */
+            org_id: string;
+            /** @description By which rules it was counted. */
+            policy: components["schemas"]["Accounting"];
+            /** @example 0.999 */
+            target: number;
+            /** @example Europe/Berlin */
+            time_zone: string;
+            /**
+             * Format: date-time
+             * @example 2026-10-31T23:00:00Z
+             */
+            to: string;
+        };
+        /**
          * @description What is known of a monitor now. `pending` is a suspicion that the ledger does not know.
          * @enum {string}
          */
@@ -3196,24 +3441,31 @@ export interface components {
              */
             from: string;
             /**
-             * @description Nobody was asked to look: in neither part of the fraction.
+             * @description In maintenance: in none of the other figures where it is excluded, else in both.
+             * @example 3600000
+             */
+            maintenance_ms: number;
+            /**
+             * @description Nobody was asked to look: never in the fraction.
              * @example 0
              */
             paused_ms: number;
+            /** @description By which rules it was counted: as asked for, else the default. */
+            policy: components["schemas"]["Accounting"];
             /**
              * Format: date-time
              * @description Not after now.
              */
             to: string;
             /**
-             * @description Nobody could look: in neither part of the fraction.
+             * @description Nobody could look.
              * @example 400000
              */
             unknown_ms: number;
-            /** @example 2588000000 */
+            /** @example 2584400000 */
             up_ms: number;
             /**
-             * @description (up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed.
+             * @description By default (up + degraded) / (up + degraded + down), rounded down. Null where nothing was observed.
              * @example 0.9986
              */
             uptime_ratio: number | null;
@@ -3763,7 +4015,7 @@ export interface components {
         ping_id: string;
         /**
          * @description An API key with the scope `pings:write`.
-         * @example tocsin_…
+         * @example tocsin_AbCdEfGh_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
          */
         ping_key: string;
         /**
@@ -4140,11 +4392,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description What the job has to say. */
+        /** @description Whatever the job has to say. */
         requestBody?: {
             content: {
                 /** @example Backup of 3 databases: 120 rows */
-                "*/*": string;
+                "*/*": unknown;
             };
         };
         responses: {
@@ -4244,11 +4496,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description What the job has to say. */
+        /** @description Whatever the job has to say. */
         requestBody?: {
             content: {
                 /** @example Backup of 3 databases: 120 rows */
-                "*/*": string;
+                "*/*": unknown;
             };
         };
         responses: {
@@ -4288,7 +4540,7 @@ export interface operations {
             path: {
                 /**
                  * @description An API key with the scope `pings:write`.
-                 * @example tocsin_…
+                 * @example tocsin_AbCdEfGh_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
                  */
                 ping_key: components["parameters"]["ping_key"];
                 /**
@@ -4342,7 +4594,7 @@ export interface operations {
             path: {
                 /**
                  * @description An API key with the scope `pings:write`.
-                 * @example tocsin_…
+                 * @example tocsin_AbCdEfGh_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
                  */
                 ping_key: components["parameters"]["ping_key"];
                 /**
@@ -4358,11 +4610,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description What the job has to say. */
+        /** @description Whatever the job has to say. */
         requestBody?: {
             content: {
                 /** @example Backup of 3 databases: 120 rows */
-                "*/*": string;
+                "*/*": unknown;
             };
         };
         responses: {
@@ -6425,6 +6677,69 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    list_intervals: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before; absent for the first page. */
+                cursor?: components["parameters"]["cursor"];
+                /** @description Only those that end after this time, RFC 3339. */
+                from?: string;
+                /** @description How many rows to answer at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description Only those in this state or one of several. A pause is `unknown`, by its cause `paused`. */
+                state?: ("up" | "degraded" | "down" | "unknown")[];
+                /** @description Only those that begin before this time, RFC 3339. */
+                to?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntervalPage"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     pause_monitor: {
         parameters: {
             query?: never;
@@ -6656,13 +6971,80 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    read_series: {
+        parameters: {
+            query?: {
+                /** @description Where it begins, RFC 3339. Default: 24 hours before `to`. */
+                from?: string;
+                /** @description How many buckets to answer at most. */
+                points?: number;
+                /** @description Only what was seen from this region. Default: from all of them together. */
+                region?: string;
+                /** @description Where it ends, RFC 3339. Default: now. */
+                to?: string;
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                /**
+                 * @description The id of the monitor.
+                 * @example 92190002-9c06-5629-91ca-479bd106deff
+                 */
+                monitor_id: components["parameters"]["monitor_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Series"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     read_uptime: {
         parameters: {
             query?: {
+                /** @description What degraded time, answered but too slow, counts as. */
+                degraded?: "up" | "down";
                 /** @description Where it begins, RFC 3339. Default: 30 days before `to`. */
                 from?: string;
+                /** @description Whether maintenance is left out, whatever state it was in, or counts like any other time. */
+                maintenance?: "exclude" | "include";
                 /** @description Where it ends, RFC 3339. Default: now. */
                 to?: string;
+                /** @description Whether time in which nobody could look is left out, or counts as down. */
+                unknown?: "exclude" | "down";
             };
             header?: {
                 /**
@@ -7632,6 +8014,69 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Overview"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["MalformedRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["InvalidInput"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_sla_report: {
+        parameters: {
+            query?: {
+                /** @description What degraded time, answered but too slow, counts as. */
+                degraded?: "up" | "down";
+                /** @description Which of the two; by default what the header Accept prefers, and JSON where it is silent. */
+                format?: "json" | "csv";
+                /** @description Which month, such as 2026-10; this one is told up to now. Default: the last whole one. */
+                month?: string;
+                /** @description Of which organisation; may be left out by who belongs to one alone. */
+                org_id?: string;
+                /** @description The uptime that was promised: 0.999 is 99.9 %. */
+                target?: number;
+                /** @description In which time zone (IANA) the month begins and ends. */
+                time_zone?: string;
+                /** @description Whether time in which nobody could look is left out, or counts as down. */
+                unknown?: "exclude" | "down";
+            };
+            header?: {
+                /**
+                 * @description The ETag that you hold; 304 if it still stands.
+                 * @example "3.c2a1f0b4d7e9856301"
+                 */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /**
+                 * @description Your own id for this request, 8 to 128 of A-Z a-z 0-9 . _ -; another is made up where it is not such a one.
+                 * @example 5f2b8c1d9e7a4c60b3d1f08a6e4c2b17
+                 */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As asked. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlaReport"];
+                    /** @example monitor_id,name,kind,from,to,time_zone,target,verdict,uptime_ratio,coverage_ratio,downtime_seconds,longest_outage_seconds,incident_count,maintenance_seconds */
+                    "text/csv": string;
                 };
             };
             304: components["responses"]["NotModified"];

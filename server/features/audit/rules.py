@@ -68,7 +68,7 @@ _SHOWN: dict[str, set[str]] = {
     },
     "maintenance_window": {
         *("id", "org_id", "name", "description", "all_monitors", "monitor_ids", "starts_at", "ends_at", "time_zone"),
-        *("recurrence", "ended_at", "written_until", "created_at", "updated_at", "version"),
+        *("recurrence", "ended_at", "created_at", "updated_at", "version"),
     },
     "incident_comment": {"id", "org_id", "incident_id", "author_id", "body", "created_at"},
     "channel": {"id", "org_id", "kind", "name", "created_at", "version"},
@@ -84,6 +84,7 @@ _SHOWN_IN_PART: dict[str, dict[str, Callable[[Any], Any]]] = {
 _HIDDEN: dict[str, set[str]] = {
     "monitor": {"ping_id"},  # whoever knows it can ping
     "delivery": {"payload", "lease_token", "lease_until"},
+    "maintenance_window": {"written_until"},
     # Neither ever reaches an event: private.append_event leaves them out.
     "invitation": {"token_hash"},
     "api_key": {"secret_hash"},

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
+from server.data.api_keys import is_key
 from server.data.clients import Database
 from server.data.failures import read_rows
 from server.errors import MalformedRequest, NotFound
@@ -143,6 +144,8 @@ def _take(services: Services, environ: dict[str, Any], whose: str, slug: str | N
         said = read_parameters(environ["QUERY_STRING"])
     except ValueError:
         raise MalformedRequest from None
+    if slug is not None and not is_key(whose):
+        raise NotFound
     # A key stays out of memory that is shared, and out of logs.
     named = whose.lower() if slug is None else blake2b(f"{whose}/{slug}".encode(), digest_size=16).hexdigest()
     services.limits.admit(environ, "heartbeat", named)

@@ -26,5 +26,5 @@ def read_uptime(call: Call, monitor_id: UUID, query: UptimeQuery) -> Reply:
     history = store.read_history(call.database, monitor_id, from_at, to_at)
     if history is None:
         raise NotFound
-    counted = count_uptime(history, from_at, to_at)
+    counted = count_uptime(history, from_at, to_at, query.policy)
     return replies.shaped(Uptime.model_validate(counted, from_attributes=True))

@@ -133,6 +133,7 @@ def test_every_route_counts_under_the_tier_that_is_written_here():
         ("GET", "/healthz"): None,
         ("POST", "/v1/monitors/preview"): "costly",
         ("GET", "/v1/audit/export"): "costly",
+        ("GET", "/v1/reports/sla"): "costly",
         ("POST", "/v1/channels/<uuid:channel_id>/test"): "costly",
         ("POST", "/v1/orgs/<uuid:org_id>/invitations"): "costly",
         ("POST", "/v1/orgs/<uuid:org_id>/invitations/<uuid:invitation_id>/resend"): "costly",

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
@@ -16,12 +15,11 @@ import uvloop
 from server.data.privileged import Privileged
 from server.data.transport import UpstreamSession
 from server.egress import Egress
-from server.errors import AppError
 from server.logs import configure_logs
 from server.probes.prober import Prober
 from server.settings import Settings, SettingsError, load_settings
 from server.worker.beating import Beating
-from server.worker.checking import Checking, wait_for
+from server.worker.checking import Checking
 from server.worker.clock import DatabaseClock
 from server.worker.delivering import MAX_SENDS, Delivering
 from server.worker.delivery.webhook import WebhookSender
@@ -29,15 +27,10 @@ from server.worker.heartbeats import HeartbeatStore
 from server.worker.references import References
 from server.worker.releasing import Releasing
 from server.worker.store import WorkerStore
+from server.worker.upkeep import Chores, Upkeep
 
 log = logging.getLogger("tocsin.worker")
 
-MAINTENANCE_SECONDS = 3600
-ROLL_UP_SECONDS = 300
-ROLL_UP_ROWS = 50_000  # about a second, after which the database stops by itself
-PARTITION_DAYS_AHEAD = 7
-RETENTION_CHUNK_ROWS = 20_000  # a few hundred milliseconds of deleting
-EVENT_RETENTION_DAYS = 90  # a phone that was away longer starts anew
 # A check may take 60 s; whoever stops us waits less. What is cut off here is taken over when its lease runs out.
 SHUTDOWN_SECONDS = 8
 STORE_THREADS = 4
@@ -55,20 +48,19 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     with UpstreamSession(max_in_flight=MAX_SENDS + STORE_THREADS) as session:
         privileged = Privileged(session, settings.supabase_url, settings.supabase_secret_key)
         store = WorkerStore(privileged, settings.worker_region)
-        heartbeats = HeartbeatStore(privileged)
         async with Prober(egress) as prober:
             references = References(settings.worker_references, time.monotonic)
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
             delivering = Delivering(store, WebhookSender(egress), random.random, in_thread)
-            beating = Beating(heartbeats, in_thread)
+            beating = Beating(HeartbeatStore(privileged), in_thread)
             releasing = Releasing(store, in_thread)
+            upkeep = Upkeep(Chores(privileged).all(), in_thread)
             others = [
                 beating.claim_and_judge(stopping),
                 delivering.claim_and_send(stopping),
                 releasing.release(stopping),
-                _roll_up(store, in_thread, stopping),
-                _maintain(store, heartbeats, in_thread, stopping),
+                upkeep.keep(stopping),
             ]
             await _work(checking, others, stopping)
     threads.shutdown(wait=False, cancel_futures=True)
@@ -103,44 +95,6 @@ async def _work(checking: Checking, others: Sequence[Coroutine[Any, Any, None]],
         log.warning("stopped with work unfinished; its leases run out")
     finally:
         bound.cancel()
-
-
-async def _roll_up(store: WorkerStore, in_thread: Callable[..., Any], stopping: asyncio.Event) -> None:
-    while not stopping.is_set():
-        try:
-            while not await in_thread(store.roll_up, ROLL_UP_ROWS) and not stopping.is_set():
-                pass
-        except AppError as error:
-            log.warning("cannot roll up check results", extra={"reason": error.reason})
-        await wait_for(stopping, ROLL_UP_SECONDS)
-
-
-async def _maintain(
-    store: WorkerStore, heartbeats: HeartbeatStore, in_thread: Callable[..., Any], stopping: asyncio.Event
-) -> None:
-    while not stopping.is_set():
-        try:
-            await in_thread(store.maintain, PARTITION_DAYS_AHEAD)
-            while not await in_thread(store.apply_retention, RETENTION_CHUNK_ROWS) and not stopping.is_set():
-                pass
-            await in_thread(store.prune_hours)
-        except AppError as error:
-            log.warning("cannot maintain check results", extra={"reason": error.reason})
-        try:
-            while not await in_thread(heartbeats.maintain, PARTITION_DAYS_AHEAD, RETENTION_CHUNK_ROWS):
-                if stopping.is_set():
-                    break
-        except AppError as error:
-            log.warning("cannot maintain pings", extra={"reason": error.reason})
-        try:
-            await in_thread(store.prune_events, EVENT_RETENTION_DAYS)
-        except AppError as error:
-            log.warning("cannot prune events", extra={"reason": error.reason})
-        try:
-            await in_thread(store.extend_windows, datetime.now(UTC))
-        except AppError as error:
-            log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
-        await wait_for(stopping, MAINTENANCE_SECONDS)
 
 
 async def _main(settings: Settings) -> None:

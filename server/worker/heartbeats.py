@@ -30,10 +30,6 @@ class _Recorded(BaseModel):
     counted: int
 
 
-class _Maintained(BaseModel):
-    done: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Beats:
     """What was claimed, and the database's time: every ping that is not among them came later."""
@@ -57,10 +53,6 @@ class HeartbeatStore:
         """Write what was judged."""
         items = [judgement_item(claimed, judgement) for claimed, judgement in judged]
         read_answer(_Recorded, self._privileged.record_heartbeats(items))
-
-    def maintain(self, days_ahead: int, max_rows: int) -> bool:
-        """Make and drop days of pings, delete some of those past their plan's retention; return whether it was all."""
-        return read_answer(_Maintained, self._privileged.maintain_pings(days_ahead, max_rows)).done
 
 
 def judgement_item(claimed: ClaimedHeartbeat, judgement: Judgement) -> dict[str, Any]:

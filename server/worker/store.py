@@ -7,23 +7,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, RootModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from server.data.privileged import Privileged
 from server.errors import Unavailable
 from server.features.checks.rules import Observation
 from server.features.monitors.rules import next_due_at
-from server.recurrence import DAYS_AHEAD, InvalidSchedule, Schedule, Written, write_out
 from server.worker.claims import ClaimedCheck, ClaimedDelivery, Decision, Seen
 
 log = logging.getLogger("tocsin.worker")
 
 RULE_VERSION = "judge/2"
-MAX_FORGOTTEN = 1_000  # answers of idempotency keys at a time
-PRUNED_AT_ONCE = 10_000
-# So that each window is written out further about once a month.
-DAYS_WRITTEN = DAYS_AHEAD - 30
-WINDOWS_AT_ONCE = 100
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -51,34 +45,8 @@ class _Settled(BaseModel):
     settled: int
 
 
-class _Applied(BaseModel):
-    done: bool
-
-
-class _Pruned(RootModel[int]):
-    pass
-
-
 class _Released(BaseModel):
     released: int
-
-
-class _WindowToExtend(BaseModel):
-    id: UUID
-    version: int
-    starts_at: AwareDatetime
-    ends_at: AwareDatetime
-    time_zone: str
-    recurrence: str
-    written_until: AwareDatetime
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.starts_at, self.ends_at, self.time_zone, self.recurrence)
-
-
-class _WindowsToExtend(RootModel[list[_WindowToExtend]]):
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,52 +110,9 @@ class WorkerStore:
         ]
         read_answer(_Settled, self._privileged.settle_deliveries(items))
 
-    def maintain(self, days_ahead: int) -> None:
-        """Make the partitions of the days to come, drop those that no plan keeps any longer, forget old answers."""
-        self._privileged.maintain_check_results(days_ahead)
-        while int(self._privileged.forget_answers(MAX_FORGOTTEN)) == MAX_FORGOTTEN:
-            pass
-
-    def apply_retention(self, max_rows: int) -> bool:
-        """Delete some of the results that have passed their own plan's retention; return whether that was all."""
-        return read_answer(_Applied, self._privileged.apply_retention(max_rows)).done
-
-    def roll_up(self, max_rows: int) -> bool:
-        """Roll up some of the results whose hour has ended; return whether that was all."""
-        return read_answer(_Applied, self._privileged.roll_up(max_rows)).done
-
-    def prune_hours(self) -> None:
-        """Delete the hourly rollups past their retention, so many at a time that no statement takes long."""
-        while read_answer(_Pruned, self._privileged.prune_hours(PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
-            pass
-
-    def prune_events(self, keep_days: int) -> None:
-        """Drop the events past their retention, so many at a time that no statement takes long."""
-        while read_answer(_Pruned, self._privileged.prune_events(keep_days, PRUNED_AT_ONCE)).root == PRUNED_AT_ONCE:
-            pass
-
     def release_alerts(self) -> int:
         """Tell of the incidents that nothing holds any longer; return how many they were."""
         return read_answer(_Released, self._privileged.release_alerts()).released
-
-    def extend_windows(self, now: datetime) -> None:
-        """Write out recurring maintenance windows further, whose occurrences do not reach far enough ahead any more."""
-        while True:
-            found = read_answer(
-                _WindowsToExtend, self._privileged.windows_to_extend(DAYS_WRITTEN, WINDOWS_AT_ONCE)
-            ).root
-            for window in found:
-                self._extend(window, now)
-            if len(found) < WINDOWS_AT_ONCE:
-                return
-
-    def _extend(self, window: _WindowToExtend, now: datetime) -> None:
-        try:
-            written = write_out(window.schedule, now, after=window.written_until)
-        except InvalidSchedule as wrong:  # the time zone is none any more, or its clock has made the window too long
-            log.error("a maintenance window cannot go on", extra={"window_id": str(window.id), "reason": wrong.detail})  # noqa: TRY400
-            written = Written([], None)
-        self._privileged.extend_window(str(window.id), window.version, written.documents(), spell(written.until))
 
     def _item(self, seen: Seen) -> dict[str, Any]:
         """Return what `record` writes for one check: the result, the verdict, and when to look again."""

@@ -143,6 +143,7 @@ def test_only_the_roots_of_the_processes_read_the_secret_key_and_they_hand_it_to
         "server/worker/__main__.py",
         "server/worker/heartbeats.py",
         "server/worker/store.py",
+        "server/worker/upkeep.py",
     }
 
 

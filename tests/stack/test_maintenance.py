@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from server.data.privileged import Privileged
 from server.data.transport import UpstreamSession
-from server.worker.store import WorkerStore
+from server.worker.upkeep import Chores
 from tests.stack.conftest import EmbeddedSupabase, User, sign_up_at
 from tests.stack.product import Api
 from tests.stack.sql import make_monitor, rows, value
@@ -260,14 +260,14 @@ def test_what_happens_to_a_window_is_in_the_feed_and_in_the_audit_trail(owner: A
 
 
 @pytest.fixture
-def store(own_supabase: EmbeddedSupabase) -> Iterator[WorkerStore]:
-    """The calls of a worker."""
+def chores(own_supabase: EmbeddedSupabase) -> Iterator[Chores]:
+    """The chores of a worker."""
     with UpstreamSession() as session:
-        yield WorkerStore(Privileged(session, own_supabase.url, own_supabase.secret_key), "test")
+        yield Chores(Privileged(session, own_supabase.url, own_supabase.secret_key))
 
 
 def test_the_worker_writes_a_recurring_window_out_further_as_time_passes(
-    owner: Api, connection: psycopg.Connection, org_id: UUID, store: WorkerStore
+    owner: Api, connection: psycopg.Connection, org_id: UUID, chores: Chores
 ):
     announce(owner, HOUR, 2 * HOUR, recurrence=DAILY)
     whole = occurrences(connection, org_id)
@@ -281,7 +281,7 @@ def test_the_worker_writes_a_recurring_window_out_further_as_time_passes(
     )
     assert len(occurrences(connection, org_id)) < len(whole)
     for _ in range(2):
-        store.extend_windows(datetime.now(UTC))
+        chores.extend_windows()
         assert occurrences(connection, org_id)[: len(whole)] == whole, "and a second time changes nothing"
     assert value(connection, "select version from maintenance_windows where org_id = %s", [org_id]) == 1
 
@@ -297,13 +297,13 @@ def test_a_window_that_was_changed_since_it_was_read_is_not_written_out(
 
 
 def test_a_window_whose_zone_is_none_any_more_costs_nobody_else_anything(
-    owner: Api, connection: psycopg.Connection, org_id: UUID, store: WorkerStore
+    owner: Api, connection: psycopg.Connection, org_id: UUID, chores: Chores
 ):
     announce(owner, HOUR, 2 * HOUR, recurrence=DAILY)
     connection.execute(
         "update maintenance_windows set written_until = now(), time_zone = 'Mars/Olympus' where org_id = %s", [org_id]
     )
-    store.extend_windows(datetime.now(UTC))
+    chores.extend_windows()
     assert value(connection, "select written_until from maintenance_windows where org_id = %s", [org_id]) is None
 
 

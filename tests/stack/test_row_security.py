@@ -1,5 +1,7 @@
 """Who sees and changes which row: owner, admin, editor, viewer and a stranger, at each table, in straight SQL."""
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 
@@ -25,14 +27,19 @@ from tests.stack.sql import (
 EDITORS = {"owner", "admin", "editor"}
 OF_THE_ORGANISATION = (
     "channels",
+    "check_days",
+    "check_hours",
     "check_results",
     "deliveries",
     "events",
     "incident_comments",
     "incidents",
     "intervals",
+    "maintenance_occurrences",
+    "maintenance_windows",
     "memberships",
     "monitors",
+    "pings",
 )
 OF_ITS_ADMINS = ("api_keys", "invitations")
 NEW_MONITOR = """
@@ -57,6 +64,26 @@ def world(connection: psycopg.Connection) -> World:
         "insert into api_keys (org_id, name, prefix, secret_hash, scopes, created_by)"
         " values (%s, 'CI', 'tocsin_ABCDEFGH', encode(sha256(%s), 'hex'), '{read}', %s)",
         [world.org_id, b"a secret", world.people["owner"]],
+    )
+    of_the_past = [world.org_id, now - timedelta(hours=2), now - timedelta(hours=1)]
+    connection.execute(
+        "with written as (insert into maintenance_windows (org_id, name, all_monitors, starts_at, ends_at, time_zone)"
+        " values (%s, 'over', true, %s, %s, 'UTC') returning *)"
+        " insert into maintenance_occurrences (org_id, window_id, starts_at, ends_at, all_monitors, monitor_ids)"
+        " select org_id, id, starts_at, ends_at, true, '{}' from written",
+        of_the_past,
+    )
+    for table in ("check_hours", "check_days"):
+        connection.execute(
+            f"insert into {table} (monitor_id, org_id, region, started_at, up, down, unknown, timed, sum_ms, bins,"
+            " counts)"
+            " values (%s, %s, 'test', date_trunc('day', now()), 1, 0, 0, 0, 0, '{}', '{}')",
+            [world.monitor_id, world.org_id],
+        )
+    connection.execute(
+        "insert into pings (org_id, monitor_id, n, received_at, kind, method)"
+        " values (%s, %s, 1, now(), 'success', 'GET')",
+        [world.org_id, world.monitor_id],
     )
     return world
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
@@ -137,7 +136,7 @@ async def _maintain(
         except AppError as error:
             log.warning("cannot prune events", extra={"reason": error.reason})
         try:
-            await in_thread(store.extend_windows, datetime.now(UTC))
+            await in_thread(store.extend_windows)
         except AppError as error:
             log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)

@@ -71,6 +71,7 @@ class _WindowToExtend(BaseModel):
     time_zone: str
     recurrence: str
     written_until: AwareDatetime
+    now: AwareDatetime  # the database's
 
     @property
     def schedule(self) -> Schedule:
@@ -170,20 +171,20 @@ class WorkerStore:
         """Tell of the incidents that nothing holds any longer; return how many they were."""
         return read_answer(_Released, self._privileged.release_alerts()).released
 
-    def extend_windows(self, now: datetime) -> None:
+    def extend_windows(self) -> None:
         """Write out recurring maintenance windows further, whose occurrences do not reach far enough ahead any more."""
         while True:
             found = read_answer(
                 _WindowsToExtend, self._privileged.windows_to_extend(DAYS_WRITTEN, WINDOWS_AT_ONCE)
             ).root
             for window in found:
-                self._extend(window, now)
+                self._extend(window)
             if len(found) < WINDOWS_AT_ONCE:
                 return
 
-    def _extend(self, window: _WindowToExtend, now: datetime) -> None:
+    def _extend(self, window: _WindowToExtend) -> None:
         try:
-            written = write_out(window.schedule, now, after=window.written_until)
+            written = write_out(window.schedule, window.now, after=window.written_until)
         except InvalidSchedule as wrong:  # the time zone is none any more, or its clock has made the window too long
             log.error("a maintenance window cannot go on", extra={"window_id": str(window.id), "reason": wrong.detail})  # noqa: TRY400
             written = Written([], None)

@@ -281,7 +281,7 @@ def test_the_worker_writes_a_recurring_window_out_further_as_time_passes(
     )
     assert len(occurrences(connection, org_id)) < len(whole)
     for _ in range(2):
-        store.extend_windows(datetime.now(UTC))
+        store.extend_windows()
         assert occurrences(connection, org_id)[: len(whole)] == whole, "and a second time changes nothing"
     assert value(connection, "select version from maintenance_windows where org_id = %s", [org_id]) == 1
 
@@ -303,7 +303,7 @@ def test_a_window_whose_zone_is_none_any_more_costs_nobody_else_anything(
     connection.execute(
         "update maintenance_windows set written_until = now(), time_zone = 'Mars/Olympus' where org_id = %s", [org_id]
     )
-    store.extend_windows(datetime.now(UTC))
+    store.extend_windows()
     assert value(connection, "select written_until from maintenance_windows where org_id = %s", [org_id]) is None
 
 

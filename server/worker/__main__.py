@@ -60,7 +60,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
             delivering = Delivering(store, WebhookSender(egress), random.random, in_thread)
-            beating = Beating(heartbeats, in_thread)
+            beating = Beating(heartbeats, in_thread, _seconds_since_boot)
             releasing = Releasing(store, in_thread)
             others = [
                 beating.claim_and_judge(stopping),
@@ -140,6 +140,12 @@ async def _maintain(
         except AppError as error:
             log.warning("cannot extend maintenance windows", extra={"reason": error.reason})
         await wait_for(stopping, MAINTENANCE_SECONDS)
+
+
+def _seconds_since_boot() -> float:
+    """Return seconds that never run backwards, those among them in which the machine slept, where it tells (Linux)."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 async def _main(settings: Settings) -> None:

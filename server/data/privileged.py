@@ -45,9 +45,21 @@ class Privileged:
         """Say how attempts ended: {settled}. Repeating it changes nothing."""
         return self._call("settle_deliveries", {"batch": batch})
 
-    def claim_heartbeats(self, max_heartbeats: int, lease_seconds: int) -> bytes:
-        """Lease heartbeats that are due, with the pings that nobody has judged: {now, heartbeats}."""
-        return self._call("claim_heartbeats", {"max_heartbeats": max_heartbeats, "lease_seconds": lease_seconds})
+    def claim_heartbeats(self, max_heartbeats: int, lease_seconds: int, hesitate_seconds: int) -> bytes:
+        """Lease heartbeats that are due, with the pings that nobody has judged: {now, heartbeats}.
+
+        None for `hesitate_seconds` after a time in which nobody asked.
+        """
+        arguments = {
+            "max_heartbeats": max_heartbeats,
+            "lease_seconds": lease_seconds,
+            "hesitate_seconds": hesitate_seconds,
+        }
+        return self._call("claim_heartbeats", arguments)
+
+    def move_heartbeats(self, noticed_at: str, leapt_seconds: float) -> bytes:
+        """Move what heartbeats were last heard of as far as the database's clock has leapt: {moved}. Happens once."""
+        return self._call("move_heartbeats", {"noticed_at": noticed_at, "leapt_seconds": leapt_seconds})
 
     def record_heartbeats(self, batch: list[dict[str, Any]]) -> bytes:
         """Write what was judged of heartbeats: {now, counted}. Repeating it changes nothing."""

@@ -43,6 +43,7 @@ class Heartbeat(BaseModel, frozen=True):
     judged_n: int
     last_ping_at: AwareDatetime | None
     last_success_at: AwareDatetime | None
+    leapt_seconds: float
     last_duration_ms: int | None
     started_at: AwareDatetime | None
     started_rid: UUID | None
@@ -69,6 +70,7 @@ class Heartbeat(BaseModel, frozen=True):
             self.judged_n,
             self.last_ping_at,
             self.last_success_at,
+            timedelta(seconds=self.leapt_seconds),
             self.last_duration_ms,
             self.started_at,
             self.started_rid,

@@ -53,7 +53,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             checking = Checking(store, prober, references, clock, in_thread)
             # No security by this randomness: it spreads retries.
             delivering = Delivering(store, WebhookSender(egress), random.random, in_thread)
-            beating = Beating(HeartbeatStore(privileged), in_thread)
+            beating = Beating(HeartbeatStore(privileged), in_thread, _seconds_since_boot)
             releasing = Releasing(store, in_thread)
             upkeep = Upkeep(Chores(privileged).all(), in_thread)
             others = [
@@ -95,6 +95,12 @@ async def _work(checking: Checking, others: Sequence[Coroutine[Any, Any, None]],
         log.warning("stopped with work unfinished; its leases run out")
     finally:
         bound.cancel()
+
+
+def _seconds_since_boot() -> float:
+    """Return seconds that never run backwards, those among them in which the machine slept, where it tells (Linux)."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 async def _main(settings: Settings) -> None:

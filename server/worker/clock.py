@@ -1,11 +1,21 @@
 """The worker's time: the database's clock, carried on by a monotonic one.
 
 Workers' own clocks may differ and jump; the database's is the one that leases and due times are written by. Each claim
-brings its `now`, and between two claims only elapsed time is added.
+brings its `now`, and between two claims only elapsed time is added. Where the database's clock itself was set forward,
+the two do not agree: whoever was there before and after knows of the leap.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+
+# What is less may be an answer that was slow; private.notice_clock has the same limit.
+LEAST_LEAP = timedelta(seconds=20)
+
+
+def leapt(before: datetime, now: datetime, elapsed: timedelta) -> timedelta | None:
+    """Return how far a clock was set forward that said `before` and, within `elapsed`, `now`; None: it was not."""
+    leap = now - before - elapsed
+    return leap if leap > LEAST_LEAP else None
 
 
 class DatabaseClock:

@@ -1,7 +1,7 @@
 """The worker's two calls for heartbeats: what is due, and what was judged of it."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,10 @@ class _Recorded(BaseModel):
     counted: int
 
 
+class _Moved(BaseModel):
+    moved: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Beats:
     """What was claimed, and the database's time: every ping that is not among them came later."""
@@ -44,10 +48,16 @@ class HeartbeatStore:
     def __init__(self, privileged: Privileged) -> None:
         self._privileged = privileged
 
-    def claim(self, max_heartbeats: int, lease_seconds: int) -> Beats:
-        """Lease up to `max_heartbeats` that are due."""
-        claimed = read_answer(_Claimed, self._privileged.claim_heartbeats(max_heartbeats, lease_seconds))
+    def claim(self, max_heartbeats: int, lease_seconds: int, hesitate_seconds: int) -> Beats:
+        """Lease up to `max_heartbeats` that are due; none until so long after a time in which nobody asked."""
+        answer = self._privileged.claim_heartbeats(max_heartbeats, lease_seconds, hesitate_seconds)
+        claimed = read_answer(_Claimed, answer)
         return Beats(claimed.now, read_claims(ClaimedHeartbeat, claimed.heartbeats))
+
+    def move(self, noticed_at: datetime, leap: timedelta) -> bool:
+        """Say how far the database's clock had leapt at a moment; return whether nobody had said so before."""
+        answer = self._privileged.move_heartbeats(noticed_at.isoformat(), leap.total_seconds())
+        return read_answer(_Moved, answer).moved
 
     def record(self, judged: list[tuple[ClaimedHeartbeat, Judgement]]) -> None:
         """Write what was judged."""
@@ -64,6 +74,7 @@ def judgement_item(claimed: ClaimedHeartbeat, judgement: Judgement) -> dict[str,
         "judged_n": standing.judged_n,
         "last_ping_at": spell(standing.last_ping_at),
         "last_success_at": spell(standing.last_success_at),
+        "leapt_seconds": standing.leapt.total_seconds(),
         "last_duration_ms": standing.last_duration_ms,
         "started_at": spell(standing.started_at),
         "started_rid": str(standing.started_rid) if standing.started_rid else None,

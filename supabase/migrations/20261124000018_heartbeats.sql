@@ -2,7 +2,8 @@
 -- Why:  a ping is recorded and answered, and judged a moment later by a worker: so it is one insert under one row lock,
 --       however much there is to be told of it. The lock is the heartbeat's schedule. Whoever holds it stamps the ping
 --       and numbers it, so that pings of one heartbeat are in order; and whoever claims a heartbeat holds it before
---       looking at the time, so that a ping which a claim does not see was stamped after it.
+--       looking at the time, so that a ping which a claim does not see was stamped after it. Silence is measured by the
+--       database's clock, which may be set: nobody is silent for an hour that never was.
 
 -- ---------------------------------------------------------------- pings
 
@@ -111,7 +112,8 @@ select public.maintain_pings(7, 1);
 
 -- What the pings up to number `judged_n` have come to (server/features/pings/rules.py), beside `n`, the number of the
 -- last one that came. `unjudged_since` is when the first of those between came: it says in which days to look for them.
--- `schedule_since` is when the schedule was last changed: nobody has missed what was not asked of them.
+-- `schedule_since` is when the schedule was last changed: nobody has missed what was not asked of them. `leapt` is by how
+-- much the clock was set since the last success, which therefore is that much longer good for.
 create table private.heartbeats (
   monitor_id uuid primary key references public.monitors (id) on delete cascade,
   n bigint not null default 0,
@@ -119,6 +121,7 @@ create table private.heartbeats (
   unjudged_since timestamptz,
   last_ping_at timestamptz,
   last_success_at timestamptz,
+  leapt interval not null default '0',
   last_duration_ms bigint,
   started_at timestamptz,
   started_rid uuid,
@@ -172,6 +175,7 @@ begin
       'judged_n', h.judged_n,
       'last_ping_at', private.rfc3339(h.last_ping_at),
       'last_success_at', private.rfc3339(h.last_success_at),
+      'leapt_seconds', extract(epoch from h.leapt),
       'last_duration_ms', h.last_duration_ms,
       'started_at', private.rfc3339(h.started_at),
       'started_rid', h.started_rid,
@@ -380,12 +384,116 @@ revoke execute on function private.run_duration_ms(uuid, uuid, timestamptz), pri
   public.ping(uuid, text, boolean, text, integer, uuid, text, text, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.ping(uuid, text, boolean, text, integer, uuid, text, text, text, text, jsonb) to anon;
 
+-- ---------------------------------------------------------------- a clock that is set
+
+-- The last time in which nobody asked: workers were away, or the clock leapt over it. Here that looks the same; a worker
+-- who was there before and is there after it knows. Null where it is known to have been a leap.
+alter table private.told_time add column gap_began_at timestamptz, add column gap_ended_at timestamptz;
+
+-- Moves what heartbeats were last heard of, as the clock has moved, but for what was heard after `since`; null: all of it.
+-- The caller holds their schedules.
+create function private.shift_heartbeats(leap interval, since timestamptz) returns void
+language sql
+set search_path = ''
+as $$
+  update private.heartbeats h
+  set leapt = h.leapt + case when h.last_success_at between since and now() then interval '0' else leap end,
+      started_at = h.started_at + case when h.started_at between since and now() then interval '0' else leap end,
+      schedule_since = h.schedule_since
+        + case when h.schedule_since between since and now() then interval '0' else leap end
+$$;
+
+-- As before, and: silence goes back with a clock that was set back, and a time in which nobody asked is remembered.
+create or replace function private.notice_clock() returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  told timestamptz;
+begin
+  select t.told_at into told from private.told_time t;
+  if now() < told - interval '20 seconds' then
+    update private.told_time set told_at = now(), gap_began_at = null, gap_ended_at = null where told_at = told;
+    if found then
+      perform private.ensure_pings_day((now() at time zone 'UTC')::date);
+      -- In the order in which `record` locks them.
+      perform from private.monitor_schedules s order by s.monitor_id, s.region for update;
+      update private.monitor_schedules s
+      set due_at = case when s.due_at > now() then now() else s.due_at end,
+          lease_token = null,
+          lease_until = null,
+          last_observed_at = case when s.last_observed_at > now() then now() else s.last_observed_at end,
+          streak_since = case when s.streak_since > now() then now() else s.streak_since end;
+      perform private.shift_heartbeats(now() - told, null);
+      update public.pings p set received_at = now()
+      from private.heartbeats h
+      where h.n > h.judged_n and p.monitor_id = h.monitor_id and p.n > h.judged_n and p.received_at > now();
+      update private.heartbeats set unjudged_since = now() where unjudged_since > now();
+      update public.deliveries set next_attempt_at = now() where state = 'pending' and next_attempt_at > now();
+      update public.deliveries set lease_token = null, lease_until = null where lease_until > now() + interval '10 minutes';
+    end if;
+  elsif now() > told + interval '10 seconds' then
+    update private.told_time t
+    set told_at = now(),
+        gap_began_at = case when now() > t.told_at + interval '20 seconds' then t.told_at else t.gap_began_at end,
+        gap_ended_at = case when now() > t.told_at + interval '20 seconds' then now() else t.gap_ended_at end
+    where t.only_row = (select o.only_row from private.told_time o for update skip locked);
+  end if;
+end
+$$;
+
+-- A worker says that the clock had leapt forward when it looked at it, at `noticed_at`, and how far. What heartbeats were
+-- last heard of moves on with it, so that nobody has missed what fell into the leap, while what was overdue before stays
+-- so; all are judged anew, and what was judged of them meanwhile counts for nothing. Once, however many workers say it, and
+-- never where somebody has asked in that time: then it was the worker that stood still. Answers {moved}.
+create function public.move_heartbeats(noticed_at timestamptz, leapt_seconds double precision) returns jsonb
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  leap constant interval := make_interval(secs => leapt_seconds);
+  gap_end timestamptz;
+begin
+  perform private.notice_clock();
+  -- What was stamped by the clock of before lies up to `noticed_at - leap`.
+  select t.gap_ended_at into gap_end
+  from private.told_time t
+  where t.gap_ended_at > noticed_at - leap and t.gap_ended_at - t.gap_began_at >= leap
+  for update;
+  if gap_end is null then
+    return jsonb_build_object('moved', false);
+  end if;
+  update private.told_time set gap_began_at = null, gap_ended_at = null;
+  perform private.ensure_pings_day((day at time zone 'UTC')::date)
+  from unnest(array[noticed_at - interval '1 day', noticed_at]) as day;
+  perform from private.monitor_schedules s join private.heartbeats h on h.monitor_id = s.monitor_id
+  order by s.monitor_id, s.region
+  for update of s;
+  perform private.shift_heartbeats(leap, gap_end);
+  update public.pings p set received_at = p.received_at + leap
+  from private.heartbeats h
+  where h.n > h.judged_n and p.monitor_id = h.monitor_id and p.n > h.judged_n
+    and p.received_at between h.unjudged_since and noticed_at - leap;
+  update private.monitor_schedules s
+  set lease_token = null, lease_until = null, due_at = case when s.due_at is not null then now() end
+  from private.heartbeats h
+  where h.monitor_id = s.monitor_id;
+  return jsonb_build_object('moved', true);
+end
+$$;
+revoke execute on function private.shift_heartbeats(interval, timestamptz),
+  public.move_heartbeats(timestamptz, double precision) from public, anon, authenticated;
+grant execute on function public.move_heartbeats(timestamptz, double precision) to service_role;
+
 -- ---------------------------------------------------------------- the worker's calls
 
 -- Leases up to `max_heartbeats` that are due: a ping came, or a deadline has passed. Answers {now, heartbeats: [...]},
 -- each with its lease_token. Leased first, and only then the time is taken and the pings are read, each in a statement
 -- of its own: a ping that is not among them was stamped after `now`.
-create function public.claim_heartbeats(max_heartbeats integer, lease_seconds integer) returns jsonb
+-- For `hesitate_seconds` after a time in which nobody asked there is nothing to lease: it may have been a leap of the
+-- clock, and whoever knows is to say so (`move_heartbeats`) before anything is taken for missed.
+create function public.claim_heartbeats(max_heartbeats integer, lease_seconds integer, hesitate_seconds integer)
+returns jsonb
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -395,6 +503,13 @@ declare
   claimed jsonb;
 begin
   perform private.notice_clock();
+  if exists (
+    select from private.told_time t
+    where now() < t.gap_ended_at + make_interval(secs => hesitate_seconds)
+      or now() > t.told_at + interval '20 seconds'  -- somebody else is just writing it down
+  ) then
+    return jsonb_build_object('now', private.rfc3339(clock_timestamp()), 'heartbeats', '[]'::jsonb);
+  end if;
   with due as (
     select s.monitor_id
     from private.monitor_schedules s join private.heartbeats h on h.monitor_id = s.monitor_id
@@ -419,8 +534,9 @@ end
 $$;
 
 -- Writes what was judged. Each item:
---   {monitor_id, lease_token, judged_n, last_ping_at, last_success_at, last_duration_ms, started_at, started_rid,
---    next_due_at: time | null, verdicts: [{state, state_since, transitions, incident, recovered_at}], in their order}
+--   {monitor_id, lease_token, judged_n, last_ping_at, last_success_at, leapt_seconds, last_duration_ms, started_at,
+--    started_rid, next_due_at: time | null,
+--    verdicts: [{state, state_since, transitions, incident, recovered_at}], in their order}
 -- Only while the lease holds: a person's change takes it away. Locks as `record` does. A ping that came meanwhile makes
 -- it due at once. Written twice, it changes nothing the second time. Answers {now, counted}.
 create function public.record_heartbeats(batch jsonb) returns jsonb
@@ -449,8 +565,8 @@ begin
   for item in
     select i.*
     from jsonb_to_recordset(batch) as i (monitor_id uuid, lease_token uuid, judged_n bigint, last_ping_at timestamptz,
-      last_success_at timestamptz, last_duration_ms bigint, started_at timestamptz, started_rid uuid,
-      next_due_at timestamptz, verdicts jsonb)
+      last_success_at timestamptz, leapt_seconds double precision, last_duration_ms bigint, started_at timestamptz,
+      started_rid uuid, next_due_at timestamptz, verdicts jsonb)
     join private.monitor_schedules s on s.monitor_id = i.monitor_id and s.lease_token = i.lease_token
     order by i.monitor_id
   loop
@@ -460,7 +576,8 @@ begin
     end loop;
     update private.heartbeats h
     set judged_n = item.judged_n, last_ping_at = item.last_ping_at, last_success_at = item.last_success_at,
-        last_duration_ms = item.last_duration_ms, started_at = item.started_at, started_rid = item.started_rid,
+        leapt = make_interval(secs => item.leapt_seconds), last_duration_ms = item.last_duration_ms,
+        started_at = item.started_at, started_rid = item.started_rid,
         unjudged_since = case when h.n > item.judged_n then h.unjudged_since end
     where h.monitor_id = item.monitor_id;
     update private.monitor_schedules s
@@ -473,6 +590,7 @@ begin
   return jsonb_build_object('now', private.rfc3339(clock_timestamp()), 'counted', counted);
 end
 $$;
-revoke execute on function public.claim_heartbeats(integer, integer), public.record_heartbeats(jsonb)
+revoke execute on function public.claim_heartbeats(integer, integer, integer), public.record_heartbeats(jsonb)
   from public, anon, authenticated;
-grant execute on function public.claim_heartbeats(integer, integer), public.record_heartbeats(jsonb) to service_role;
+grant execute on function public.claim_heartbeats(integer, integer, integer), public.record_heartbeats(jsonb)
+  to service_role;

@@ -280,7 +280,8 @@ as $$
       'ends_at', private.rfc3339(w.ends_at),
       'time_zone', w.time_zone,
       'recurrence', w.recurrence,
-      'written_until', private.rfc3339(w.written_until)
+      'written_until', private.rfc3339(w.written_until),
+      'now', private.rfc3339(now())
     ) order by w.written_until), '[]'::jsonb)
   from (
     select * from public.maintenance_windows o
@@ -413,12 +414,15 @@ as $$
     || jsonb_build_object('at', private.rfc3339(clock_timestamp()), 'by', coalesce(by, '[]'::jsonb)))
 $$;
 
--- Since when nothing holds a held incident any more; null where something does.
+-- Since when nothing holds a held incident any more; null where something does. A time that is yet to come, of a clock that
+-- was set back, says nothing: else the alert would wait until then.
 create function private.hold_ended_at(evidence jsonb) returns timestamptz
 language sql stable
 set search_path = ''
 as $$
-  select case when evidence #> '{held,-1,by}' = '[]' then (evidence #>> '{held,-1,at}')::timestamptz end
+  select ended.at
+  from (select (evidence #>> '{held,-1,at}')::timestamptz as at where evidence #> '{held,-1,by}' = '[]') ended
+  where ended.at <= now()
 $$;
 
 -- Whether the message of a new incident waits, and for what.

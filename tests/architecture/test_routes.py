@@ -112,6 +112,7 @@ HEARTBEAT = {
     "state_since": MONITOR["created_at"],
     "n": 0,
     "judged_n": 0,
+    "leapt_seconds": 0,
     "schedule_since": MONITOR["created_at"],
     "pings": [],
     "now": MONITOR["created_at"],

@@ -170,6 +170,17 @@ def test_a_schedule_that_was_changed_asks_for_nothing_before_the_change(since, d
     assert found is not None and minute_of(found.at) == down_at
 
 
+@pytest.mark.parametrize("leapt", [-30, 0, 60])
+def test_nobody_is_silent_for_the_time_by_which_a_clock_was_set(leapt):
+    standing = Standing(State.UP, last_success_at=at(0), leapt=timedelta(minutes=leapt))
+
+    assert judge(schedule(), standing, [], at(70 + leapt)).standing.state is State.UP
+    late = judge(schedule(), standing, [], at(71 + leapt))
+    assert [(minute_of(each.at), each.state) for each in late.changes] == [(70 + leapt, "down")]
+    again = judge(schedule(), standing, pings((65 + leapt, "success")), at(66 + leapt))
+    assert minute_of(again.due_at) == 65 + leapt + 70, "it is of the last success alone"
+
+
 @pytest.mark.parametrize(
     ("standing", "is_paused", "now", "expected"),
     [

@@ -99,6 +99,6 @@ def heartbeat_store(supabase: EmbeddedSupabase) -> Iterator[HeartbeatStore]:
 
 def judge_all(store: HeartbeatStore) -> int:
     """Do what a worker does in one round; return how many heartbeats it judged."""
-    claimed = store.claim(200, 20)
+    claimed = store.claim(200, 20, 0)
     store.record([(each, each.judge(claimed.now)) for each in claimed.heartbeats])
     return len(claimed.heartbeats)

@@ -2,7 +2,8 @@
 
 Postgres and the workers live by clocks that are set while they run (libfaketime). Some sites never fail, some fail and
 come back when the story says so, and one cannot be reached from one region alone. Times in the database are those of
-its own clock, so an hour that the clock jumped over is an hour in which nobody looked.
+its own clock, so an hour that the clock jumped over is an hour in which nobody looked, and none in which jobs that ping
+all the time were silent.
 """
 
 import random
@@ -22,6 +23,7 @@ from throwaway_postgres import open_database, throwaway_server
 
 from tests.stack.clocks import SettableClock, settable_clock
 from tests.stack.conftest import EmbeddedSupabase, embed, make_keys
+from tests.stack.heartbeats import Heart, make_heartbeat
 from tests.stack.nursery import Nursery, running_nursery
 from tests.stack.product import Receiver, Website, environment, eventually
 from tests.stack.sql import SECRET, rows, value
@@ -34,6 +36,8 @@ JUMPS = ((1, -1), (1, 1), (-1, 1), (-1, -1), (1, 1))
 REGIONS = ("ap", "eu", "us")
 WORKERS = (*REGIONS, "eu")
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 5, 2
+# The last worker is spared for so many kills before a jump and after it: nobody else can tell a leap from an absence.
+WITNESSED_KILLS = 5
 # A gap of more than this between two looks is a time that nobody knows of.
 HOLE = timedelta(seconds=3 * INTERVAL_SECONDS + 60)
 # What a lease lasts beyond a check's timeout; and how long it is let last here, so that the test is short.
@@ -58,6 +62,8 @@ class Story:
         self.steady: list[UUID] = []
         self.falling: dict[UUID, str] = {}
         self.falls: dict[UUID, int] = {}
+        self.faithful: list[Heart] = []
+        self.silent: Heart | None = None
         self._nursery = nursery
         self._database_clock, self._workers_clock = clocks
         self._chance = random.Random(200)  # seeded: the same moments each time
@@ -78,6 +84,16 @@ class Story:
                 page = f"/{len(regions)}-{number}"
                 self.falling[self._insert_monitor(org, self.site.url + page, regions, number)] = page
         self.falls = dict.fromkeys(self.falling, 0)
+        for options in (
+            {"period_seconds": 60},
+            {"cron": "* * * * *"},
+            {"period_seconds": 60, "max_runtime_seconds": 900},
+        ):
+            self.faithful.append(make_heartbeat(self.connection, org, grace_seconds=30, **options))
+        self.silent = make_heartbeat(self.connection, org, period_seconds=60, grace_seconds=30)
+        for heart in (*self.faithful, self.silent):
+            self._ping(heart)
+        self._ping(self.faithful[-1], "start")  # a run that takes as long as the story
 
     def watch_what_one_region_cannot_reach(self, url: str) -> None:
         """Let there be a monitor that fails in one region by that region's own fault."""
@@ -99,19 +115,24 @@ class Story:
             eventually(self.is_calm, "it does not come to rest", within_seconds=40)
         self._database_clock.jump(2 * ROUNDS)  # so that all that was written is past
         eventually(self.was_looked_at, "not everything is looked at", within_seconds=40)
+        self._let_the_silent_job_be_missed()
 
     def open_incidents(self) -> set[UUID]:
-        """Return the monitors that are said to be down."""
-        return {monitor for (monitor,) in self.ask("select monitor_id from incidents where resolved_at is null")}
+        """Return the sites that are said to be down."""
+        self._ping_faithfully()
+        statement = "select n.monitor_id from incidents n join monitors m on m.id = n.monitor_id"
+        return {site for (site,) in self.ask(f"{statement} where n.resolved_at is null and m.kind = 'http'")}
 
     def is_calm(self) -> bool:
-        """Tell whether every monitor is up, every incident closed, and every message delivered."""
+        """Tell whether every site is up, its incidents closed, and every message delivered."""
         self._let_leases_run_out()
+        self._ping_faithfully()
         return all(
             value(self.connection, question) == 0
             for question in (
-                "select count(*) from monitors where state <> 'up'",
-                "select count(*) from incidents where resolved_at is null",
+                "select count(*) from monitors where kind = 'http' and state <> 'up'",
+                "select count(*) from incidents n join monitors m on m.id = n.monitor_id"
+                " where n.resolved_at is null and m.kind = 'http'",
                 "select count(*) from deliveries where state <> 'delivered'",
             )
         )
@@ -119,8 +140,10 @@ class Story:
     def was_looked_at(self) -> bool:
         """Tell whether every region has just looked at each of its monitors."""
         self._let_leases_run_out()
-        late = "(last_observed_at > now() - interval '1 minute') is not true"
-        return bool(value(self.connection, f"select count(*) from private.monitor_schedules where {late}") == 0)
+        self._ping_faithfully()
+        schedules = "private.monitor_schedules s join monitors m on m.id = s.monitor_id and m.kind = 'http'"
+        late = "(s.last_observed_at > now() - interval '1 minute') is not true"
+        return bool(value(self.connection, f"select count(*) from {schedules} where {late}") == 0)
 
     def ledger_of(self, monitor: UUID) -> list[tuple[str, datetime, datetime | None]]:
         """Return its lines in order: state, begin, end."""
@@ -133,19 +156,44 @@ class Story:
         return [(at, outcome) for at, outcome in rows(self.connection, statement, [monitor])]
 
     def _kill_and_jump(self, kills: int, hours: int) -> None:
-        jump_after = self._chance.randrange(kills)
+        jump_after = self._chance.randrange(WITNESSED_KILLS, kills - WITNESSED_KILLS)
         for number in range(kills):
+            self._ping_faithfully()
             time.sleep(self._chance.uniform(0.1, 0.5))  # no wait for anything: the moment of death is what is tried
             if number == jump_after:
                 self._database_clock.jump(hours)
             if self._chance.random() < 0.1:
                 self._workers_clock.jump(1 if self._workers_clock.hours < 0 else -1)
-            place = self._chance.randrange(len(WORKERS))
+            witnesses = 1 if abs(number - jump_after) <= WITNESSED_KILLS else 0
+            place = self._chance.randrange(len(WORKERS) - witnesses)
             region, worker = self._workers[place]
             self._nursery.kill(worker)
             self.kills += 1
             self._workers[place] = (region, self._bear(region))
             self._let_leases_run_out()
+
+    def _ping_faithfully(self) -> None:
+        for heart in self.faithful[:-1]:
+            self._ping(heart)
+
+    def _ping(self, heart: Heart, kind: str = "success") -> None:
+        self.connection.execute(
+            "select ping(%s, null, false, %s, null, null, 'GET', null, null, null, null)", [heart.ping_id, kind]
+        )
+
+    def _let_the_silent_job_be_missed(self) -> None:
+        """Let it be noticed that one job has been silent; then let all jobs ping, and the long run end."""
+        assert self.silent
+        silent = self.silent
+        eventually(lambda: self._keeps_pinging() and silent.state == "down", "nobody misses it", within_seconds=150)
+        for heart in (*self.faithful, silent):
+            self._ping(heart)
+        eventually(lambda: self.is_calm() and silent.state == "up", "it does not come back", within_seconds=40)
+
+    def _keeps_pinging(self) -> bool:
+        self._let_leases_run_out()
+        self._ping_faithfully()
+        return True
 
     def _bear(self, region: str) -> int:
         reachable = "127.0.0.1/32" if region == "ap" else "127.0.0.0/8"
@@ -248,6 +296,13 @@ def test_nobody_says_of_a_site_that_never_failed_that_it_did(story: Story):
     assert story.ask(said) == []
 
 
+def test_of_all_jobs_only_the_one_that_was_silent_was_missed_however_the_clock_jumped(story: Story):
+    assert story.silent
+    assert [cause for cause, *_ in story.silent.incidents()] == ["missed"]
+    for heart in story.faithful:
+        assert (heart.incidents(), [state for state, *_ in heart.ledger()]) == ([], ["up"])
+
+
 def test_a_time_in_which_nobody_looked_is_unknown(story: Story):
     for monitor in (*story.steady, *story.falling):
         ledger, holes = story.ledger_of(monitor), 0
@@ -275,7 +330,8 @@ def test_a_line_that_says_down_stands_on_looks_that_failed(story: Story):
 
 def test_each_outage_is_one_incident_and_was_told_when_it_began_and_when_it_ended(story: Story):
     incidents = dict(story.ask("select monitor_id, count(*) from incidents group by monitor_id"))
-    assert incidents == story.falls
+    assert story.silent
+    assert incidents == story.falls | {story.silent.monitor_id: 1}
     heard: dict[str, list[str]] = {}
     for each in story.receiver.received:
         types = heard.setdefault(each.message["incident"]["id"], [])

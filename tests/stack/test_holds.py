@@ -257,6 +257,20 @@ def test_nobody_waits_longer_than_five_minutes_for_a_look_that_never_comes(scene
     assert scene.release() == 1
 
 
+def test_a_hold_that_ended_in_a_time_yet_to_come_delays_nothing(scene: Scene):
+    """So it looks after a clock was set back."""
+    scene.put(scene.parent, "down")
+    incident = scene.go_down()
+    scene.put(scene.parent, "up")
+    scene.release()
+    scene.connection.execute(
+        "update incidents set evidence = jsonb_set(evidence, '{held,-1,at}',"
+        " to_jsonb(private.rfc3339(now() + interval '1 hour'))) where id = %s",
+        [incident],
+    )
+    assert scene.let_go() == 1
+
+
 def test_a_heartbeat_is_looked_at_by_nobody_and_told_as_soon_as_nothing_holds_it(scene: Scene):
     scene.connection.execute(
         "update monitors set kind = 'heartbeat', target = null, interval_seconds = null, timeout_seconds = null,"

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -279,7 +279,7 @@ def test_nobody_is_due_who_has_nothing_to_be_judged_for(quiet_api: Api, heart: H
 
 def test_a_ping_that_comes_between_claim_and_record_is_judged_next(quiet_api: Api, heart: Heart, store: HeartbeatStore):
     send(quiet_api, heart.url)
-    claimed = store.claim(200, 20)
+    claimed = store.claim(200, 20, 0)
     send(quiet_api, heart.url + "/fail")
     store.record([(each, each.judge(claimed.now)) for each in claimed.heartbeats])
     assert heart.state == "up"
@@ -291,13 +291,13 @@ def test_what_was_judged_is_written_once_and_only_while_the_lease_holds(
     quiet_api: Api, heart: Heart, store: HeartbeatStore
 ):
     send(quiet_api, heart.url + "/fail")
-    claimed = store.claim(200, 20)
+    claimed = store.claim(200, 20, 0)
     judged = [(each, each.judge(claimed.now)) for each in claimed.heartbeats]
     heart.connection.execute("update private.monitor_schedules set lease_token = null, lease_until = null")
     store.record(judged)
     assert heart.state == "new", "another worker may have it by now"
 
-    claimed = store.claim(200, 20)
+    claimed = store.claim(200, 20, 0)
     judged = [(each, each.judge(claimed.now)) for each in claimed.heartbeats]
     store.record(judged)
     store.record(judged)
@@ -345,6 +345,90 @@ def test_a_shorter_schedule_asks_for_nothing_that_was_not_asked_for(quiet_api: A
     judge_all(store)
 
     assert [(state, at) for state, at, _ in heart.ledger()][-1] == ("down", changed_at)
+
+
+LEAP = timedelta(hours=2)
+
+
+def leap(heart: Heart, store: HeartbeatStore) -> datetime:
+    """Let the database's clock have gone forward; return when a worker notices, to whom nothing is lent."""
+    heart.age(LEAP)
+    heart.connection.execute("update private.told_time set told_at = now() - %s - interval '1 second'", [LEAP])
+    claimed = store.claim(200, 20, 60)
+    assert claimed.heartbeats == []
+    return claimed.now
+
+
+@pytest.mark.parametrize(
+    ("options", "signals"),
+    [
+        ({"period_seconds": 3600, "grace_seconds": 600}, [""]),
+        ({"cron": "* * * * *", "grace_seconds": 60}, [""]),
+        ({"period_seconds": 3600, "grace_seconds": 600, "max_runtime_seconds": 900}, ["", "/start"]),
+    ],
+)
+@pytest.mark.parametrize("is_judged", [True, False])
+def test_nobody_has_missed_what_fell_into_a_leap_of_the_clock(
+    quiet_api: Api, make: MakeHeart, store: HeartbeatStore, options: dict[str, Any], signals: list[str], is_judged: bool
+):
+    heart = make(**options)
+    for signal in signals:
+        send(quiet_api, heart.url + signal)
+    if is_judged:
+        judge_all(store)
+    noticed_at = leap(heart, store)
+    assert [store.move(noticed_at, LEAP) for _ in range(2)] == [True, False], "two workers notice, one moves"
+    judge_all(store)
+    assert (heart.state, heart.incidents()) == ("up", [])
+
+    heart.age(timedelta(hours=1, minutes=15))
+    judge_all(store)
+    assert heart.state == "down", "but the time after it counts"
+
+
+def test_what_was_overdue_before_a_leap_stays_so(quiet_api: Api, heart: Heart, store: HeartbeatStore):
+    send(quiet_api, heart.url)
+    judge_all(store)
+    heart.age(timedelta(seconds=4201))
+    store.move(leap(heart, store), LEAP)
+    judge_all(store)
+    assert heart.state == "down"
+
+
+def test_an_absence_of_all_workers_is_no_leap_and_a_worker_that_stood_still_moves_nothing(
+    quiet_api: Api, heart: Heart, store: HeartbeatStore
+):
+    send(quiet_api, heart.url)
+    judge_all(store)
+    noticed_at = leap(heart, store)
+    assert not store.move(noticed_at, 2 * LEAP), "somebody has asked within that time"
+    judge_all(store)
+    assert heart.state == "down"
+
+
+def test_what_was_claimed_before_a_leap_is_not_recorded_after_it(quiet_api: Api, heart: Heart, store: HeartbeatStore):
+    send(quiet_api, heart.url)
+    claimed = store.claim(200, 20, 0)
+    store.move(leap(heart, store), LEAP)
+    store.record([(each, each.judge(claimed.now)) for each in claimed.heartbeats])
+    assert heart.ask("select judged_n from private.heartbeats where monitor_id = %s") == 0
+
+
+def test_a_clock_that_was_set_back_makes_no_job_late_and_lets_none_be_silent_for_longer(
+    quiet_api: Api, heart: Heart, store: HeartbeatStore
+):
+    send(quiet_api, heart.url)
+    judge_all(store)
+    heart.age(-LEAP)
+    heart.connection.execute("update private.told_time set told_at = now() + %s", [LEAP])
+    judge_all(store)
+    assert heart.state == "up"
+    heart.age(timedelta(seconds=4100))
+    judge_all(store)
+    assert heart.state == "up"
+    heart.age(timedelta(seconds=101))
+    judge_all(store)
+    assert heart.state == "down"
 
 
 def test_a_heartbeat_tells_how_it_does_before_a_worker_has_looked(quiet_api: Api, owner: Api, heart: Heart):

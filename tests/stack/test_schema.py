@@ -92,6 +92,7 @@ FUNCTIONS_OF_THE_WORKER = {
     "public.forget_answers",
     "public.maintain_check_results",
     "public.maintain_pings",
+    "public.move_heartbeats",
     "public.prune_events",
     "public.prune_hours",
     "public.record",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -25,7 +25,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeHeartbeats(HeartbeatStore):
-    """Holds what is due, keeps what was written. `refusals` are raised by either call, in turn."""
+    """Holds what is due, keeps what was written. `refusals` are raised by claims, in turn."""
 
     def __init__(self, *due: ClaimedHeartbeat) -> None:
         super().__init__(cast("Privileged", None))
@@ -33,13 +33,22 @@ class FakeHeartbeats(HeartbeatStore):
         self.refusals: list[AppError] = []
         self.recorded: list[UUID] = []
         self.claims = 0
+        self.times = [NOW]  # what each claim says it is; the last one from then on
+        self.moves: list[tuple[datetime, timedelta]] = []
+        self.refused_moves: list[AppError] = []
 
-    def claim(self, max_heartbeats: int, lease_seconds: int) -> Beats:
+    def claim(self, max_heartbeats: int, lease_seconds: int, hesitate_seconds: int) -> Beats:
         self.claims += 1
         if self.refusals:
             raise self.refusals.pop(0)
         claimed, self.due = self.due[:max_heartbeats], self.due[max_heartbeats:]
-        return Beats(NOW, claimed)
+        return Beats(self.times.pop(0) if len(self.times) > 1 else self.times[0], claimed)
+
+    def move(self, noticed_at: datetime, leap: timedelta) -> bool:
+        self.moves.append((noticed_at, leap))
+        if self.refused_moves:
+            raise self.refused_moves.pop(0)
+        return True
 
     def record(self, judged: list[tuple[ClaimedHeartbeat, Judgement]]) -> None:
         self.recorded += [claimed.monitor_id for claimed, _ in judged]
@@ -58,6 +67,7 @@ def make_claim(**more: Any) -> ClaimedHeartbeat:
             "state_since": NOW - timedelta(days=1),
             "n": 0,
             "judged_n": 0,
+            "leapt_seconds": 0,
             "schedule_since": NOW - timedelta(days=1),
             "pings": [],
             **more,
@@ -75,7 +85,7 @@ def beat(store: FakeHeartbeats, until_so: Callable[[], bool]) -> None:
 
     async def scene() -> None:
         stopping = asyncio.Event()
-        work = asyncio.create_task(Beating(store, in_thread).claim_and_judge(stopping))
+        work = asyncio.create_task(Beating(store, in_thread, lambda: 0.0).claim_and_judge(stopping))
         await until(until_so)
         stopping.set()
         async with asyncio.timeout(20):
@@ -103,6 +113,22 @@ def test_a_heartbeat_that_makes_no_sense_keeps_no_other_waiting():
     store = FakeHeartbeats(senseless, good)
     beat(store, lambda: bool(store.recorded))
     assert store.recorded == [good.monitor_id]
+
+
+def test_what_was_claimed_as_the_clock_leapt_is_not_judged_and_the_leap_is_told_once():
+    store = FakeHeartbeats(*(make_claim() for _ in range(MAX_HEARTBEATS + 1)))
+    store.times = [NOW, NOW + timedelta(hours=2)]
+    beat(store, lambda: store.claims >= 4)
+    assert len(store.recorded) == MAX_HEARTBEATS, "those of the first claim alone"
+    assert store.moves == [(NOW + timedelta(hours=2), timedelta(hours=2))]
+
+
+def test_a_leap_that_could_not_be_told_is_told_again():
+    store = FakeHeartbeats()
+    store.times = [NOW, NOW + timedelta(hours=1)]
+    store.refused_moves = [Unavailable()]
+    beat(store, lambda: len(store.moves) == 2 and store.claims >= 4)
+    assert store.moves == [(NOW + timedelta(hours=1), timedelta(hours=1))] * 2
 
 
 def test_of_more_pings_than_were_told_the_last_one_told_is_the_present():

@@ -97,7 +97,6 @@ def read_heartbeat(call: Call, monitor_id: UUID) -> Reply:
         raise NotFound
     schedule, standing = heartbeat.schedule, heartbeat.judge(heartbeat.now).standing
     deadline = rules.deadline(schedule, standing)
-    success_at = None if heartbeat.paused else standing.last_success_at
     return replies.shaped(
         HeartbeatNow(
             status=rules.status(schedule, standing, heartbeat.paused, heartbeat.now),
@@ -106,7 +105,7 @@ def read_heartbeat(call: Call, monitor_id: UUID) -> Reply:
             last_success_at=standing.last_success_at,
             last_duration_ms=standing.last_duration_ms,
             started_at=standing.started_at,
-            next_expected_at=schedule.next_expected(success_at) if success_at else None,
+            next_expected_at=None if heartbeat.paused else rules.next_expected(schedule, standing),
             down_at=deadline.at if deadline and not heartbeat.paused else None,
             ping_count=heartbeat.n,
         )

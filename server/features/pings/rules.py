@@ -79,15 +79,17 @@ class Ping:
 class Standing:
     """Where a heartbeat stands after the pings up to number `judged_n`.
 
-    `state` is new, up, down, or unknown while it is paused. `last_ping_at` is of the last success or failure;
-    `started_at` and `started_rid` are of the run that goes on, None where none does: of the latest start alone, as the
-    protocol has it.
+    `state` is new, up, down, or unknown while it is paused. `last_ping_at` is of the last success or failure. `leapt`
+    is by how much the clock was set since the last success: nobody is silent for an hour that never was. `started_at`
+    and `started_rid` are of the run that goes on, None where none does: of the latest start alone, as the protocol has
+    it.
     """
 
     state: State = State.NEW
     judged_n: int = 0
     last_ping_at: datetime | None = None
     last_success_at: datetime | None = None
+    leapt: timedelta = timedelta(0)
     last_duration_ms: int | None = None
     started_at: datetime | None = None
     started_rid: UUID | None = None
@@ -153,13 +155,21 @@ def deadline(schedule: Schedule, standing: Standing) -> Deadline | None:
         ends_at = standing.started_at + schedule.longest_run
         limits.append(Deadline(ends_at, Cause.RAN_TOO_LONG, ends_at))
     is_running_in_time = standing.started_at is not None and schedule.max_runtime is not None
-    if standing.last_success_at is not None and not is_running_in_time:
-        expected_at = schedule.next_expected(standing.last_success_at)
+    expected_at = next_expected(schedule, standing)
+    if expected_at is not None and not is_running_in_time:
         limits.append(Deadline(expected_at + schedule.grace, Cause.MISSED, expected_at))
     if not limits:
         return None
     first = min(limits, key=lambda limit: limit.at)
     return replace(first, at=max(first.at, schedule.since))
+
+
+def next_expected(schedule: Schedule, standing: Standing) -> datetime | None:
+    """Return when the next success is due; None before the first one."""
+    if standing.last_success_at is None:
+        return None
+    # Asked of the clock of then: a cron line's time that was leapt over is not one that has passed.
+    return schedule.next_expected(standing.last_success_at) + standing.leapt
 
 
 def status(schedule: Schedule, standing: Standing, is_paused: bool, now: datetime) -> Status:
@@ -170,9 +180,10 @@ def status(schedule: Schedule, standing: Standing, is_paused: bool, now: datetim
         return Status.STARTED
     if standing.state is State.DOWN:
         return Status.DOWN
-    if standing.last_success_at is None:
+    expected_at = next_expected(schedule, standing)
+    if expected_at is None:
         return Status.NEW
-    return Status.LATE if schedule.next_expected(standing.last_success_at) < now else Status.UP
+    return Status.LATE if expected_at < now else Status.UP
 
 
 def _expire(schedule: Schedule, standing: Standing, moment: datetime, changes: list[Change]) -> Standing:
@@ -216,5 +227,6 @@ def _hear(standing: Standing, ping: Ping, changes: list[Change]) -> Standing:
                 ping=ping,
             )
         )
-    success_at = standing.last_success_at if ping.kind is PingKind.FAIL else ping.at
-    return replace(heard, state=state, last_success_at=success_at)
+    if ping.kind is PingKind.FAIL:
+        return replace(heard, state=state)
+    return replace(heard, state=state, last_success_at=ping.at, leapt=timedelta(0))

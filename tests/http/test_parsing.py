@@ -208,6 +208,8 @@ NOTHING = {
     "list_events": EVENTS,
     "read_uptime": b"null",
     "list_checks": b"null",
+    "read_series": b"null",
+    "read_sla_report": b'{"org_id":"00000000-0000-0000-0000-000000000001","monitors":[]}',
     "read_overview": b'{"organisations":[]}',
     "list_audit": b'{"settled_below":"1","entries":[]}',
     "export_audit": b'{"settled_below":"1","entries":[]}',

@@ -40,13 +40,16 @@ TAKERS = {
     "remove_member": "user_id",
     "acknowledge_incident": "incident_id",
     "resolve_incident": "incident_id",
+    "delete_maintenance_window": "window_id",
 }
 # Where the organisation may be left out by those who have one alone.
 OF_ONE_ORGANISATION = {
-    *("create_monitor", "create_monitors", "create_channel", "create_api_key"),
+    *("create_monitor", "create_monitors", "create_channel", "create_api_key", "create_maintenance_window"),
     *("read_usage", "list_audit", "export_audit", "read_sla_report"),
 }
 A_TIME, A_TIME_AFTER, A_TIME_TO_COME = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2100-01-01T00:00:00Z"
+# A window as no schema can say it: it begins before it ends, soon after, and recurs by a rule of RFC 5545.
+A_WINDOW = {"starts_at": "2030-01-12T01:00:00Z", "ends_at": "2030-01-12T03:00:00Z"}
 _LONGEST_SECONDS = {"interval_seconds": 86_400, "timeout_seconds": 60, "retry_interval_seconds": 86_400}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _ETAG = re.compile(r'"[!#-~]*"')
@@ -55,6 +58,7 @@ _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,2000}")
 _AUDIT_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _POSITION = re.compile(r"[A-Za-z0-9_-]{23}")
 _ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
+_WORDS = re.compile(r"[^\0]{1,500}", re.DOTALL)
 _TOKEN = re.compile(r"[^\0]{1,200}", re.DOTALL)
 _URL = re.compile(URL_PATTERN)
 _MOMENT = re.compile(
@@ -156,10 +160,26 @@ def _complete_body(name: str, body: dict[str, Any], *, is_right: bool) -> None:
         body["expires_at"] = A_TIME_TO_COME
     if _is_like(_TOKEN, body.get("token")) and next(_EVERY_OTHER["token"]):
         body["token"] = next(_TOKENS)
+    if name in {"create_maintenance_window", "update_maintenance_window"}:
+        _complete_window(body, is_change=name == "update_maintenance_window", is_right=is_right)
     drafts = body.get("monitors")
     for each in [body, *(drafts if isinstance(drafts, list) else [])]:
         if isinstance(each, dict):
             _complete_settings(each, is_change=name == "update_monitor")
+
+
+def _complete_window(window: dict[str, Any], *, is_change: bool, is_right: bool) -> None:
+    if any(_is_like(_MOMENT, window.get(end)) for end in A_WINDOW):
+        # Of a change, the end that it leaves out stands in the database, unknown here.
+        window.update(
+            {end: moment for end, moment in A_WINDOW.items() if is_change or _is_like(_MOMENT, window.get(end))}
+        )
+    if _is_like(_WORDS, window.get("recurrence")):
+        window["recurrence"] = "FREQ=WEEKLY"
+    if _is_like(_WORDS, window.get("time_zone")) and len(window["time_zone"]) <= 100:
+        window["time_zone"] = "Europe/Berlin"
+    if is_right and (not is_change or window.keys() & {"all_monitors", "monitor_ids"}):
+        window.update({"all_monitors": True, "monitor_ids": []})
 
 
 def _complete_settings(settings: dict[str, Any], *, is_change: bool) -> None:

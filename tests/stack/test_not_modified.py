@@ -77,8 +77,8 @@ def test_every_get_is_304_to_whoever_holds_it(furnished: tuple[Place, dict[str, 
     assert whole.status_code == 200, whole.text
     again = place.api.send(method, path, headers={"If-None-Match": whole.headers["ETag"]})
     if operation.name in NEVER_THE_SAME:
-        # Where the event log stands moves with every transaction, and else not.
-        assert again.status_code in ({200, 304} if operation.name == "list_events" else {200})
+        # Where the event log stands moves with every transaction, and else not; two latencies may be the same.
+        assert again.status_code in ({200} if operation.name == "metrics" else {200, 304})
         return
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", whole.headers["ETag"])
     other = place.api.send(method, path, headers={"If-None-Match": '"0123456789abcdef01"'})

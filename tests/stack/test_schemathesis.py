@@ -24,6 +24,8 @@ SPARE = 20
 # The one operation that another process serves: the stream.
 ELSEWHERE = 1
 
+ONCE = {"all_monitors": True, "starts_at": "2030-01-12T01:00:00Z", "ends_at": "2030-01-12T03:00:00Z"}
+
 
 def test_the_api_does_what_its_document_says_and_nothing_else(
     own_supabase: EmbeddedSupabase,
@@ -102,6 +104,7 @@ def furnish_richly(
             "monitor_id": monitors,
             "incident_id": incidents,
             "channel_id": spare("/v1/channels", url=DRAFT["target"], org_id=ids["org"]),
+            "window_id": spare("/v1/maintenance-windows", org_id=ids["org"], **ONCE),
             "key_id": spare("/v1/api-keys", scopes=["read"], org_id=ids["org"]),
             "invitation_id": [owner.ask("POST", invitations, json=each)["id"] for each in invited],
             "user_id": members[1:],

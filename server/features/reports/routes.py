@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from server.errors import Fault, InvalidInput, NotFound
+from server.errors import Conflict, NotFound
 from server.features.reports import store
 from server.features.reports.rules import CSV_HEADER, as_csv, find_zone, month_before, summarise, window_of_month
 from server.features.reports.schemas import SlaQuery, SlaReport
@@ -24,7 +24,7 @@ MOST_MONITORS = 1_000  # a report is made at once, and each takes the database a
     query=SlaQuery,
     answers=SlaReport,
     also={CSV: ",".join(CSV_HEADER) + "\r\n"},
-    refusals=(NotFound,),
+    refusals=(NotFound, Conflict),
     limit="costly",
 )
 def read_sla_report(call: Call, query: SlaQuery) -> Reply:
@@ -35,7 +35,7 @@ def read_sla_report(call: Call, query: SlaQuery) -> Reply:
     found = store.read_sla(call.database, query.org_id, *window, MOST_MONITORS + 1)
     if len(found.monitors) > MOST_MONITORS:
         detail = f"A report tells of up to {MOST_MONITORS:,} monitors, and this organisation has more."
-        raise InvalidInput(faults=[Fault("org_id", "report_too_large", detail)])
+        raise Conflict(detail, code="report_too_large")
     lines = [
         summarise(*each[:3], each.incident_count, count_uptime(each.history, *window, query.policy), query.target)
         for each in found.monitors

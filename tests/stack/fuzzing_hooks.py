@@ -169,6 +169,8 @@ def _complete_body(name: str, body: dict[str, Any], *, is_right: bool) -> None:
 
 
 def _complete_window(window: dict[str, Any], *, is_change: bool, is_right: bool) -> None:
+    if is_change and is_right and "recurrence" in window:
+        window.update(A_WINDOW)  # what recurs no more lies ahead
     if any(_is_like(_MOMENT, window.get(end)) for end in A_WINDOW):
         # Of a change, the end that it leaves out stands in the database, unknown here.
         window.update(

@@ -161,15 +161,15 @@ def _complete_body(name: str, body: dict[str, Any], *, is_right: bool) -> None:
     if _is_like(_TOKEN, body.get("token")) and next(_EVERY_OTHER["token"]):
         body["token"] = next(_TOKENS)
     if name in {"create_maintenance_window", "update_maintenance_window"}:
-        _complete_window(body, is_change=name == "update_maintenance_window", is_right=is_right)
+        _complete_window(body, is_change=name == "update_maintenance_window")
     drafts = body.get("monitors")
     for each in [body, *(drafts if isinstance(drafts, list) else [])]:
         if isinstance(each, dict):
             _complete_settings(each, is_change=name == "update_monitor")
 
 
-def _complete_window(window: dict[str, Any], *, is_change: bool, is_right: bool) -> None:
-    if is_change and is_right and "recurrence" in window:
+def _complete_window(window: dict[str, Any], *, is_change: bool) -> None:
+    if is_change and window.get("recurrence", "") is None:
         window.update(A_WINDOW)  # what recurs no more lies ahead
     if any(_is_like(_MOMENT, window.get(end)) for end in A_WINDOW):
         # Of a change, the end that it leaves out stands in the database, unknown here.
@@ -180,8 +180,19 @@ def _complete_window(window: dict[str, Any], *, is_change: bool, is_right: bool)
         window["recurrence"] = "FREQ=WEEKLY"
     if _is_like(_WORDS, window.get("time_zone")) and len(window["time_zone"]) <= 100:
         window["time_zone"] = "Europe/Berlin"
-    if is_right and (not is_change or window.keys() & {"all_monitors", "monitor_ids"}):
+    says_whom = not is_change or not window.keys().isdisjoint({"all_monitors", "monitor_ids"})
+    if says_whom and type(window.get("all_monitors", False)) is bool and _are_ids(window.get("monitor_ids", [])):
         window.update({"all_monitors": True, "monitor_ids": []})
+
+
+def _are_ids(value: Any) -> bool:
+    """Tell whether this is a list of ids, each once, as long as a window's may be."""
+    return (
+        isinstance(value, list)
+        and len(value) <= 200
+        and all(_is_like(_UUID, each) for each in value)
+        and (len({each.lower() for each in value}) == len(value))
+    )
 
 
 def _complete_settings(settings: dict[str, Any], *, is_change: bool) -> None:

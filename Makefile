@@ -17,7 +17,7 @@ run: $(DEV) ## the embedded Supabase, the API, the worker, the streams and a dem
 	@$(PY) supabase/local/run.py
 
 test: $(DEV) ## all tests, with everything they need; ARGS='-k name' selects
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 fuzz: $(DEV) ## more than 10,000 cases of Schemathesis; ARGS=--fuzz-seed=7 makes others
 	@$(PY) -m pytest -s tests/stack/test_schemathesis.py --fuzz-examples=150 $(ARGS)

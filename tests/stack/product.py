@@ -231,7 +231,10 @@ class Receiver:
 
         class Endpoint(_Quiet):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # the sender was killed in the middle of it: nothing was received
                 with outer._lock:
                     outer.received.append(Received({k.lower(): v for k, v in self.headers.items()}, body))
                     status = outer._statuses.pop(0) if outer._statuses else 200

@@ -182,16 +182,17 @@ def _publishable_key(value: str) -> str:
     return _key(value)
 
 
-def _key(value: str) -> str:
-    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
-        raise ValueError("must be one word: sb_publishable_…, sb_secret_… or a legacy JWT key")
-    return value
+def _one_word(examples: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
+            raise ValueError(f"must be one word: {examples}")
+        return value
+
+    return parse
 
 
-def _api_key(value: str) -> str:
-    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in value):
-        raise ValueError("must be one word: a key (tocsin_…) from POST /v1/api-keys")
-    return value
+_key = _one_word("sb_publishable_…, sb_secret_… or a legacy JWT key")
+_api_key = _one_word("a key (tocsin_…) from POST /v1/api-keys")
 
 
 def _jwt_secret(value: str) -> str:

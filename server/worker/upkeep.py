@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, RootModel
@@ -63,6 +62,9 @@ class Upkeep:
                     pass
             except AppError as error:
                 log.warning("cannot %s", chore.what, extra={"reason": error.reason})
+            except Exception:
+                # A mistake of ours in a chore must not end the checks beside it.
+                log.exception("cannot %s", chore.what)
             await wait_for(stopping, chore.every_seconds)
 
 
@@ -151,7 +153,7 @@ class _Window(BaseModel):
     time_zone: str
     recurrence: str
     written_until: AwareDatetime
-    now: datetime
+    now: AwareDatetime
 
     @property
     def schedule(self) -> Schedule:

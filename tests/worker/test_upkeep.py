@@ -52,13 +52,16 @@ def test_events_are_pruned_a_piece_at_a_time_until_none_is_left():
     assert (log.past, log.calls) == (0, 3)
 
 
-def test_a_chore_that_fails_costs_no_other_one_and_has_its_next_turn(caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("error", [Unavailable(reason="away"), ZeroDivisionError()])
+def test_a_chore_that_fails_costs_no_other_one_and_has_its_next_turn(
+    caplog: pytest.LogCaptureFixture, error: Exception
+):
     done, tries = list[str](), list[int]()
 
     def fail_at_first() -> bool:
         tries.append(1)
         if len(tries) < 3:
-            raise Unavailable(reason="away")
+            raise error
         done.append("third")
         return True
 
